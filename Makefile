@@ -1,0 +1,48 @@
+# `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup-done
+
+# Processes that share the tests; 0 runs them in one, as a debugger needs it.
+TEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-gpu bench
+
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with batchsent (editable) and the tools, at the versions of constraints.txt
+
+# The stamp is as old as the last installation that succeeded. An existing .venv is kept: a torch build that
+# somebody chose (CPU or CUDA) stays as long as it satisfies constraints.txt.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt pip
+	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt \
+	    --editable . --group dev
+	touch $@
+
+demo: $(STAMP) ## score the example reviews into demo-output and show the result
+	$(BIN)/batchsent score examples/reviews --output demo-output --keep review_id --keep stars
+	$(BIN)/python examples/show.py demo-output
+
+check: $(STAMP) ## lint, formatting, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) ## the tests that need seconds and no GPU
+	$(BIN)/pytest -m "not gpu" --numprocesses $(TEST_WORKERS)
+
+test-gpu: $(STAMP) ## the tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+# One after the other, on a machine that does nothing else meanwhile.
+bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 40 minutes)
+	for name in startup overhead budget kills equality memory; do \
+	    $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/tables.py
