@@ -1,0 +1,342 @@
+"""What the user asks for, as a frozen value: every option of ``batchsent score``, once.
+
+Knows the options, their kinds and their limits. Does not read files, look at the machine or load a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from batchsent.errors import NotAvailableError, UsageError
+
+Kind = Literal["identity", "gate", "machine", "other"]
+"""identity: decides the numbers. gate: decides what is published. machine: never changes a byte."""
+
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+
+T = TypeVar("T")
+
+TEXT_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+FORMATS = (".parquet", *TEXT_EXTENSIONS)
+
+
+def option(
+    default: T,
+    help_text: str,
+    *,
+    kind: Kind,
+    group: str,
+    metavar: str = "",
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> T:
+    """A field of ScoreConfig with what the command line and the documentation say about it."""
+    metadata = {
+        "help": help_text,
+        "kind": kind,
+        "group": group,
+        "metavar": metavar,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+    }
+    return field(default=default, metadata=metadata)
+
+
+INPUT, MODEL, SPEED, QUALITY, MACHINE = (
+    "Input",
+    "Model",
+    "Speed and memory",
+    "What may be published",
+    "Machine",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What the user asked for: the options of ``batchsent score``, before any ``auto`` is resolved."""
+
+    inputs: tuple[str, ...]
+    output: str
+
+    text_column: str = option("text", "Column that holds the review.", kind="identity", group=INPUT, metavar="NAME")
+    keep: tuple[str, ...] = option(
+        (),
+        "Copy this input column, under a new name with =NEW. Repeatable.",
+        kind="identity",
+        group=INPUT,
+        metavar="NAME[=NEW]",
+    )
+    keep_all: bool = option(False, "Copy every input column.", kind="identity", group=INPUT)
+    label_column: str | None = option(
+        None,
+        "Column with the true label: kept, and used for quality in the report.",
+        kind="identity",
+        group=INPUT,
+        metavar="NAME",
+    )
+    encoding: str = option("utf-8", "Encoding of the text formats.", kind="identity", group=INPUT, metavar="NAME")
+    delimiter: str | None = option(
+        None,
+        "Field delimiter of CSV and TSV; by extension if not given.",
+        kind="identity",
+        group=INPUT,
+        metavar="CHAR",
+    )
+    limit: int | None = option(
+        None, "Only the first N records of each shard.", kind="identity", group=INPUT, metavar="N", minimum=1
+    )
+
+    model: str = option(
+        "embedded", "'embedded', a directory, or a hub id.", kind="identity", group=MODEL, metavar="ID_OR_DIR"
+    )
+    revision: str | None = option(
+        None,
+        "Branch, tag or commit of a hub model; the commit is recorded.",
+        kind="identity",
+        group=MODEL,
+        metavar="REV",
+    )
+    task: str = option(
+        AUTO,
+        "What the model does.",
+        kind="identity",
+        group=MODEL,
+        choices=(AUTO, "sequence-classification", "text-to-text", "causal"),
+    )
+    prompt: str | None = option(
+        None,
+        "Prompt template of text-to-text and causal models.",
+        kind="identity",
+        group=MODEL,
+        metavar="TEMPLATE",
+    )
+    verbalizer: tuple[str, ...] = option(
+        (),
+        "The word that stands for a label. Repeatable.",
+        kind="identity",
+        group=MODEL,
+        metavar="LABEL=WORD",
+    )
+    calibrate_prompt: bool = option(False, "Remove the prompt's own bias.", kind="identity", group=MODEL)
+    calibration: str | None = option(
+        None, "Temperature from 'evaluate --calibrate'.", kind="identity", group=MODEL, metavar="FILE"
+    )
+    max_length: int | Auto = option(
+        AUTO,
+        "Tokens of one window; auto: the model's limit.",
+        kind="identity",
+        group=MODEL,
+        metavar="N|auto",
+        minimum=8,
+    )
+    long_text: str = option(
+        "truncate",
+        "What happens to a text longer than that.",
+        kind="identity",
+        group=MODEL,
+        choices=("truncate", "window"),
+    )
+    window_overlap: int | None = option(
+        None, "Tokens that two windows share.", kind="identity", group=MODEL, metavar="N", minimum=0
+    )
+    window_aggregate: str | None = option(
+        None, "How the windows of a text are combined.", kind="identity", group=MODEL, choices=("mean", "max")
+    )
+
+    precision: str = option(
+        AUTO,
+        "auto: fp16 on CUDA, bf16 on a CPU that has it natively, else fp32.",
+        kind="identity",
+        group=SPEED,
+        choices=(AUTO, "fp32", "fp16", "fp16-weights", "bf16", "int8"),
+    )
+    backend: str = option(
+        AUTO, "What runs the model.", kind="identity", group=SPEED, choices=(AUTO, "torch", "openvino")
+    )
+    batching: str = option(
+        AUTO,
+        "padded: sorted by length, padded to the longest.",
+        kind="identity",
+        group=SPEED,
+        choices=(AUTO, "padded", "packed"),
+    )
+    batch_tokens: int | Auto = option(
+        AUTO,
+        "Token budget of one forward pass, padding counted.",
+        kind="identity",
+        group=SPEED,
+        metavar="N|auto",
+        minimum=1,
+    )
+    threads: int | Auto = option(
+        AUTO, "CPU threads of the model.", kind="identity", group=SPEED, metavar="N|auto", minimum=1
+    )
+    rows_per_part: int | Auto = option(
+        AUTO,
+        "Records per checkpoint.",
+        kind="identity",
+        group=SPEED,
+        metavar="N|auto",
+        minimum=1,
+        maximum=1_000_000,
+    )
+
+    on_bad_row: str = option(
+        "reject",
+        "fail: end with exit 3 at the first malformed row.",
+        kind="gate",
+        group=QUALITY,
+        choices=("reject", "fail"),
+    )
+    max_reject_rate: float = option(
+        0.01,
+        "Above it nothing is published (exit 3). Empty texts do not count.",
+        kind="gate",
+        group=QUALITY,
+        metavar="SHARE",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    baseline: str | None = option(None, "Manifest to compare with.", kind="gate", group=QUALITY, metavar="MANIFEST")
+    max_drift: float | None = option(
+        None, "Publish only below this drift.", kind="gate", group=QUALITY, metavar="X", minimum=0.0
+    )
+    audit: int = option(
+        0, "Score N random rows again, alone, in fp32.", kind="gate", group=QUALITY, metavar="N", minimum=0
+    )
+
+    device: str = option(AUTO, "auto, cpu, cuda or cuda:N.", kind="machine", group=MACHINE, metavar="DEVICE")
+    workers: int | Auto = option(
+        AUTO, "Tokenizer processes.", kind="machine", group=MACHINE, metavar="N|auto", minimum=1
+    )
+    engine: str = option("local", "What spreads the work.", kind="machine", group=MACHINE, choices=("local", "ray"))
+    replicas: str | None = option(
+        None, "Model replicas of the ray engine.", kind="machine", group=MACHINE, metavar="N|MIN:MAX"
+    )
+    progress: str = option(
+        AUTO,
+        "bar on a terminal, log elsewhere.",
+        kind="machine",
+        group=MACHINE,
+        choices=(AUTO, "bar", "log", "none"),
+    )
+    log_format: str = option("text", "Format of log lines.", kind="machine", group=MACHINE, choices=("text", "json"))
+    metrics_file: str | None = option(
+        None, "OpenMetrics file, replaced atomically.", kind="machine", group=MACHINE, metavar="FILE"
+    )
+    report: str | None = option(None, "Write the HTML report here.", kind="machine", group=MACHINE, metavar="FILE")
+    restart: bool = option(False, "Discard what an earlier run with other settings left.", kind="other", group=MACHINE)
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UsageError("no INPUT was given", "files, directories or globs", "name at least one")
+        if not self.output:
+            raise UsageError("no output directory was given", "--output DIR", "name one")
+        for definition in option_fields():
+            _check(definition, getattr(self, definition.name))
+        _check_device(self.device)
+        self.kept_columns()
+        _refuse_unavailable(self)
+
+    def kept_columns(self) -> dict[str, str]:
+        """Input column → output name, for what is kept by name (the label column included), in that order."""
+        kept: dict[str, str] = {}
+        for item in self.keep:
+            name, equals, new = item.partition("=")
+            if not name or (equals and not new):
+                raise UsageError(f"--keep {item!r}", "NAME or NAME=NEW", "name a column")
+            if name in kept:
+                raise UsageError(f"--keep names the column {name!r} twice", "each column once", "drop one")
+            kept[name] = new or name
+        if self.label_column is not None:
+            kept.setdefault(self.label_column, self.label_column)
+        return kept
+
+
+def option_fields() -> tuple[Field[Any], ...]:
+    """The fields of ScoreConfig that are options (all but the inputs and the output)."""
+    return tuple(f for f in fields(ScoreConfig) if f.metadata)
+
+
+def option_name(field_name: str) -> str:
+    """The option's name on the command line and in a job file."""
+    return field_name.replace("_", "-")
+
+
+def _check(definition: Field[Any], value: object) -> None:
+    name, rule = option_name(definition.name), definition.metadata
+    if definition.default is MISSING or (value == definition.default and type(value) is type(definition.default)):
+        return
+    if rule["choices"]:
+        if value not in rule["choices"]:
+            raise UsageError(f"--{name} is {value!r}", "one of " + ", ".join(rule["choices"]), "choose one")
+        return
+    numeric = rule["minimum"] is not None
+    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UsageError(f"--{name} is {value!r}", "a number", "give one")
+    wanted = str if definition.default is None else type(definition.default)
+    if not numeric and (
+        not isinstance(value, wanted) or (isinstance(value, tuple) and not all(isinstance(i, str) for i in value))
+    ):
+        raise UsageError(f"--{name} is {value!r}", f"a {wanted.__name__}", "give one")
+    if isinstance(value, int | float) and numeric:
+        if isinstance(value, float) and "float" not in definition.type:
+            raise UsageError(f"--{name} is {value!r}", "a whole number", "give one")
+        if not value >= rule["minimum"] or (rule["maximum"] is not None and value > rule["maximum"]):
+            upper = "" if rule["maximum"] is None else f" and at most {rule['maximum']}"
+            raise UsageError(f"--{name} is {value}", f"at least {rule['minimum']}{upper}", "choose another")
+
+
+def _check_device(device: str) -> None:
+    kind, colon, index = device.partition(":")
+    if device in (AUTO, "cpu", "cuda") or (kind == "cuda" and colon and index.isdecimal()):
+        return
+    raise UsageError(f"--device is {device!r}", "auto, cpu, cuda or cuda:N", "choose one")
+
+
+UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
+    "task": ("text-to-text", "causal"),
+    "long_text": ("window",),
+    "precision": ("int8",),
+    "backend": ("openvino",),
+    "batching": ("packed",),
+    "engine": ("ray",),
+}
+"""Of the contract, but not of this version; asked for, they are refused rather than ignored."""
+
+UNAVAILABLE_OPTIONS = (
+    "prompt",
+    "verbalizer",
+    "calibrate_prompt",
+    "calibration",
+    "window_overlap",
+    "window_aggregate",
+    "baseline",
+    "max_drift",
+    "audit",
+    "replicas",
+    "metrics_file",
+    "report",
+)
+"""The same, whatever their value."""
+
+
+def _refuse_unavailable(config: ScoreConfig) -> None:
+    defaults = {f.name: f.default for f in option_fields()}
+    asked = [
+        f"--{option_name(name)} {getattr(config, name)}"
+        for name, values in UNAVAILABLE_VALUES.items()
+        if getattr(config, name) in values
+    ]
+    asked += [f"--{option_name(n)}" for n in UNAVAILABLE_OPTIONS if getattr(config, n) != defaults[n]]
+    if asked:
+        raise NotAvailableError(
+            f"{', '.join(asked)} is not available in this version",
+            "an option that exists",
+            "leave it out (CHANGELOG.md says what exists)",
+        )

@@ -1,0 +1,107 @@
+"""Every error that batchsent raises on purpose, and what a scheduler should do about it.
+
+    BatchsentError                 1   a bug, unless a subclass says otherwise
+    ├── UsageError                 2   the command, the settings or the input are wrong
+    │   ├── InputError             2   nothing to read, or a column that no shard has
+    │   ├── ModelError             2   not a model that can be loaded safely
+    │   ├── NotAvailableError      2   a documented option that this version does not have yet
+    │   └── SettingsChangedError   2   DIR belongs to a run with other settings
+    ├── IncompleteError            3   finished, but not everything may be published
+    ├── TemporaryError            75   the same command may succeed later
+    │   ├── StorageError          75   disk full, input/output error
+    │   ├── LockedError           75   another run holds DIR
+    │   ├── HubUnreachableError   75   the model hub does not answer
+    │   └── DeviceError           75   the GPU was lost, a worker was killed
+    ├── StoppedError         130, 143  SIGINT or SIGTERM, at a clean point
+    └── ShardError                 -   one shard cannot be read; the run goes on and ends with IncompleteError
+
+A message says what was found, what was expected and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import ClassVar
+
+
+class BatchsentError(Exception):
+    """The root: an error with one line for the user and an exit code for the scheduler."""
+
+    exit_code: int = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        # All three go to args, so that the error survives a pickle on its way from another process.
+        super().__init__(found, expected, remedy)
+
+    def __str__(self) -> str:
+        found, expected, remedy = (" ".join(part.split()) for part in self.args)
+        return "; ".join(filter(None, [found, expected and f"expected {expected}", remedy]))
+
+
+class UsageError(BatchsentError):
+    """The command line, the job file or the input cannot be right."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """There is nothing to read, or not the column that was asked for."""
+
+
+class ModelError(UsageError):
+    """What was named is not a model that can be loaded safely."""
+
+
+class NotAvailableError(UsageError):
+    """The option is part of the contract, but not of this version."""
+
+
+class SettingsChangedError(UsageError):
+    """DIR holds a run with other identity options."""
+
+
+class IncompleteError(BatchsentError):
+    """The run finished, but shards failed, rows were rejected above the limit, or files differ."""
+
+    exit_code = 3
+
+
+class TemporaryError(BatchsentError):
+    """The same command may succeed later."""
+
+    exit_code = 75
+    retryable = True
+
+
+class StorageError(TemporaryError):
+    """The disk is full or answered with an error."""
+
+
+class LockedError(TemporaryError):
+    """Another run holds DIR."""
+
+
+class HubUnreachableError(TemporaryError):
+    """The model hub does not answer, and the cache does not have the model."""
+
+
+class DeviceError(TemporaryError):
+    """The GPU, or a process of ours, was lost."""
+
+
+class StoppedError(BatchsentError):
+    """A signal asked the run to stop, and it did, at a clean point."""
+
+    def __init__(self, signal_number: int) -> None:
+        Exception.__init__(self, signal_number)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signal_number).name
+        return f"stopped by {name}; what was committed is kept; run the same command again to resume"
+
+
+class ShardError(BatchsentError):
+    """One shard cannot be read; its message stands in the manifest, so it holds no text of a review."""

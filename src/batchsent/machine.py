@@ -1,0 +1,96 @@
+"""What this machine has: processors, what they compute natively, devices. Imports torch only to ask for a GPU."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from batchsent.errors import UsageError
+
+
+def available_cores() -> int:
+    """Processors that this process may use: its affinity, less what a container's quota takes away."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets as Linux names them (x86 'flags', Arm 'Features'); empty where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    named = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(named, []))
+
+
+def has_native_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX or Arm's BF16)."""
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def choose_device(asked: str) -> str:
+    """'cpu' or 'cuda:N' for ``--device``. Raises UsageError if what was asked for by name is not there."""
+    if asked == "cpu":
+        return "cpu"
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    index = int(asked.partition(":")[2] or 0)
+    if index >= count:
+        raise UsageError(
+            f"--device {asked}, and torch {torch.__version__} finds {count or 'no'} CUDA device{'s' * (count != 1)}",
+            f"at least {index + 1}",
+            "see 'batchsent doctor', or pass --device cpu",
+        )
+    return f"cuda:{index}"
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """The precision for ``--precision`` on ``device``. Raises UsageError if it cannot be had there."""
+    if asked == "auto":
+        if device != "cpu":
+            return "fp16"
+        return "bf16" if has_native_bf16() else "fp32"
+    require_precision(asked, device)
+    return asked
+
+
+def require_precision(precision: str, device: str) -> None:
+    """Raise UsageError if ``device`` cannot compute in ``precision``."""
+    if device == "cpu" and precision in ("fp16", "fp16-weights"):
+        raise UsageError(
+            f"precision {precision} on the CPU",
+            "fp32 or bf16 there, or a CUDA device",
+            "see 'batchsent doctor'",
+        )
+    if device != "cpu" and precision == "bf16":
+        import torch
+
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise UsageError(
+                f"precision bf16 on {torch.cuda.get_device_name(device)}",
+                "a GPU of compute capability 8.0 or later",
+                "choose fp16",
+            )
+
+
+def free_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, as Linux estimates it."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

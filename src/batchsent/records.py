@@ -1,0 +1,175 @@
+"""The values that flow between the stages, in the order of the data path.
+
+Arrays are numpy or Arrow; a position that was permuted travels with its inverse. Nothing here does any work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+RejectReason = Literal[
+    "empty_text",
+    "field_count",
+    "malformed_quotes",
+    "invalid_json",
+    "not_a_string",
+    "undecodable",
+    "non_finite",
+    "out_of_memory",
+]
+"""Why a record has no prediction. A closed list: people group by it."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file."""
+
+    name: str
+    """Path relative to its INPUT, with '/' and the extension: what the manifest calls it."""
+    path: str
+    """Where it is on this machine."""
+    format: str
+    """Extension without the compression: '.parquet', '.csv', '.tsv', '.jsonl' or '.ndjson'."""
+    compression: str
+    """'' or '.gz', '.zst', '.bz2', '.xz'."""
+    size_bytes: int
+
+    @property
+    def output_stem(self) -> str:
+        """``name`` without its extensions: where its output goes, and what must be unique."""
+        return self.name[: len(self.name) - len(self.compression) - len(self.format)]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What tells that a file was not touched since it was hashed, as git's index does."""
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class ShardDigest:
+    """A shard's content: its SHA-256 in hex, and the signature that the file had while it was hashed."""
+
+    sha256: str
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be known of a shard without reading its records."""
+
+    shard: Shard
+    columns: tuple[str, ...]
+    """Column names; of JSON Lines, the keys of its first records."""
+    record_count: int | None
+    """None for text formats."""
+    error: str | None = None
+    """Why the shard cannot be scored; None if it can."""
+    lacks_column: bool = False
+    """The error is a column that is missing or of the wrong type: fatal if every shard has it."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place between two records of a shard."""
+
+    row_index: int = 0
+    """Index of the next record."""
+    byte_offset: int = 0
+    """Its offset in the decompressed file (text formats)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of consecutive records of a shard: the unit of sorting, checkpointing and retry."""
+
+    shard: Shard
+    unit: str
+    index: int
+    records: pa.Table
+    """schema.READ_FIELDS, then the kept columns, one row a record, in input order."""
+    end: Position
+    is_last: bool
+    kept_kinds: dict[str, list[str]] = field(default_factory=dict)
+    """JSON Lines: the kinds of value seen in each kept column (see schema.json_type)."""
+    read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """The distinct texts of a part as token ids."""
+
+    ids: list[npt.NDArray[np.int32]]
+    """One array a distinct text, cut to the maximum length, special tokens included."""
+    truncated: npt.NDArray[np.bool_]
+    """[distinct texts]"""
+    text_of_record: npt.NDArray[np.int32]
+    """[records]: index into ``ids``, -1 where the record has no text to score."""
+    unknown_token_count: int
+    encode_seconds: float
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """One forward pass."""
+
+    input_ids: npt.NDArray[np.int64]
+    """[rows, longest], padded on the right."""
+    lengths: npt.NDArray[np.int64]
+    """[rows]: tokens of each row that are not padding."""
+    text_indices: npt.NDArray[np.int64]
+    """[rows]: which distinct text each row is: the inverse of the sort."""
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """A part on its way to the device."""
+
+    batches: list[TokenBatch]
+    token_counts: npt.NDArray[np.int32]
+    """[distinct texts]: tokens scored, special ones included."""
+    truncated: npt.NDArray[np.bool_]
+    text_of_record: npt.NDArray[np.int32]
+    unknown_token_count: int
+    encode_seconds: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of the distinct texts of a part."""
+
+    probabilities: npt.NDArray[np.float32]
+    """[distinct texts, labels]; rows with a ``failure`` hold nothing of meaning."""
+    failures: dict[int, RejectReason]
+    """Distinct text → why it has no probabilities."""
+    forward_seconds: float
+    split_count: int
+    """Batches that were halved because the device ran out of memory."""
+    rerun_count: int
+    """Texts that were run again in fp32 because their logits were not finite."""
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A part with its predictions, in input order, ready to be committed."""
+
+    shard: Shard
+    unit: str
+    index: int
+    table: pa.Table
+    """schema.part_schema: every record once, scored or rejected."""
+    end: Position
+    is_last: bool
+    kept_kinds: dict[str, list[str]]
+    token_count: int
+    """Tokens of the scored records."""

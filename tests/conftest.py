@@ -1,0 +1,52 @@
+"""Fixtures of every test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchsent.config import ScoreConfig
+from batchsent.job import run_job
+from batchsent.reporting.run_report import RunReport
+from support import WORDS, make_bert
+
+Score = Callable[..., RunReport]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT classifier that scores thousands of rows a second."""
+    return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def reviews() -> Callable[[int], list[str]]:
+    """n random reviews of 1 to 60 words; the same for the same n, some of them twice."""
+
+    def make(count: int) -> list[str]:
+        chooser = random.Random(count)
+        texts = [" ".join(chooser.choices(WORDS, k=chooser.randint(1, 60))) for _ in range(count)]
+        for index in range(0, count, 17):
+            texts[index] = texts[index // 2]
+        return texts
+
+    return make
+
+
+@pytest.fixture
+def score(tiny_model: Path) -> Score:
+    """run_job with the tiny model, fp32 and one thread, unless told otherwise."""
+
+    def run(
+        *inputs: Path | str, output: Path, load_model: Any = None, progress: Any = None, **options: Any
+    ) -> RunReport:
+        defaults: dict[str, Any] = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu"}
+        defaults |= {"rows_per_part": 50}
+        config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
+        return run_job(config, load_model=load_model, progress=progress)
+
+    return run
