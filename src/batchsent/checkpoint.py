@@ -1,0 +1,271 @@
+"""What is done already, and whether it still counts.
+
+A committed part file is the checkpoint: its name holds its SHA-256, its folder the unit (settings and shard
+content), so a part that is damaged, of another model or of another input is never taken for one that counts.
+A finished shard leaves its manifest entry beside its parts, under the same rule. There is no other record of
+progress that could disagree with these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import pyarrow.parquet as pq
+
+from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, checksum_of
+from batchsent.records import Position, Shard, ShardDigest
+from batchsent.storage import INTERNAL, LocalStore, hash_stream
+
+CONFIG = f"{INTERNAL}/config.json"
+MANIFEST = f"{INTERNAL}/manifest.json"
+SUCCESS = "_SUCCESS"
+PARTS = f"{INTERNAL}/parts"
+REJECTS = f"{INTERNAL}/rejects"
+RUNS = f"{INTERNAL}/runs"
+
+_PART_NAME = re.compile(r"(\d{8})-([0-9a-f]{64})\.parquet")
+_ENTRY_NAME = re.compile(r"shard-([0-9a-f]{64})\.json")
+_PART_STATE = b"batchsent.part"
+
+
+@dataclass(frozen=True)
+class PartState:
+    """What a part file says of itself beside its rows."""
+
+    end: Position
+    is_last: bool
+    kept_kinds: dict[str, list[str]]
+    record_count: int
+    token_count: int
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Key-value metadata for the part's footer."""
+        return {_PART_STATE: canonical_json(asdict(self))}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[bytes, bytes]) -> PartState:
+        """Inverse of :meth:`to_metadata`."""
+        values = json.loads(metadata[_PART_STATE])
+        return cls(**(values | {"end": Position(**values["end"])}))
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A part that is committed."""
+
+    name: str
+    index: int
+    state: PartState
+
+
+@dataclass
+class UnitProgress:
+    """The committed parts of one shard under one configuration."""
+
+    parts: dict[int, PartFile] = field(default_factory=dict)
+
+    def add(self, part: PartFile) -> None:
+        """Count ``part`` in."""
+        self.parts[part.index] = part
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every part from the first to one that says it is the last is there."""
+        last = next((part.index for part in self.parts.values() if part.state.is_last), None)
+        return last is not None and all(index in self.parts for index in range(last + 1))
+
+    @property
+    def done(self) -> dict[int, tuple[Position, bool]]:
+        """Part index → where it ended, whether it was the last: what a reader may jump over."""
+        return {index: (part.state.end, part.state.is_last) for index, part in self.parts.items()}
+
+    def in_order(self) -> list[PartFile]:
+        """The parts by index."""
+        return [self.parts[index] for index in sorted(self.parts)]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A shard that is not finished, with what is committed of it."""
+
+    shard: Shard
+    digest: ShardDigest
+    unit: str
+    progress: UnitProgress
+    record_count: int | None
+    """If the file says so."""
+
+
+def unit_of(identity: Identity, shard_name: str, digest: ShardDigest) -> str:
+    """The name under which parts of this shard's content with these settings live (32 hex digits)."""
+    return hashlib.sha256(canonical_json([identity.fingerprint, shard_name, digest.sha256])).hexdigest()[:32]
+
+
+def part_name(unit: str, index: int, sha256: str) -> str:
+    """Name of a part file."""
+    return f"{PARTS}/{unit}/{index:08d}-{sha256}.parquet"
+
+
+def load_progress(store: LocalStore, unit: str) -> UnitProgress:
+    """Every part of ``unit`` whose bytes are what its name says; a damaged one is removed."""
+    progress = UnitProgress()
+    for file_name in store.list(f"{PARTS}/{unit}"):
+        match = _PART_NAME.fullmatch(file_name)
+        if not match:
+            continue
+        name = f"{PARTS}/{unit}/{file_name}"
+        try:
+            with store.open(name) as stream:
+                intact = hash_stream(stream) == match[2]
+        except FileNotFoundError:
+            continue  # another run has published and cleared it
+        if not intact:
+            store.remove(name)
+        elif int(match[1]) not in progress.parts:
+            # Two files of one index: an out-of-memory split changed last digits. The first by name counts.
+            metadata = pq.read_schema(store.path(name)).metadata
+            progress.add(PartFile(name, int(match[1]), PartState.from_metadata(metadata)))
+    return progress
+
+
+# --- finished shards
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A published file as the manifest vouches for it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A finished shard as the manifest lists it: a function of settings, input and output alone."""
+
+    shard: str
+    unit: str
+    input_sha256: str
+    input_size_bytes: int
+    record_count: int
+    row_count: int
+    reject_counts: dict[str, int]
+    token_count: int
+    truncated_count: int
+    label_counts: dict[str, int]
+    output: FileEntry
+    rejects: FileEntry
+
+    @property
+    def files(self) -> tuple[FileEntry, FileEntry]:
+        """Everything it published."""
+        return self.output, self.rejects
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From the JSON of a manifest or of an entry of its own."""
+        files = {name: FileEntry(**values[name]) for name in ("output", "rejects")}
+        return cls(**(values | files))
+
+
+def save_entry(store: LocalStore, entry: ShardEntry) -> None:
+    """Leave ``entry`` beside the shard's parts, its hash in its name."""
+    data = canonical_json(asdict(entry))
+    store.publish_bytes(f"{PARTS}/{entry.unit}/shard-{hashlib.sha256(data).hexdigest()}.json", data)
+
+
+def load_entry(store: LocalStore, unit: str) -> ShardEntry | None:
+    """The entry that :func:`save_entry` left for ``unit``, if it is undamaged."""
+    for file_name in store.list(f"{PARTS}/{unit}"):
+        match = _ENTRY_NAME.fullmatch(file_name)
+        data = store.read_bytes(f"{PARTS}/{unit}/{file_name}") if match else None
+        if match and data is not None and hashlib.sha256(data).hexdigest() == match[1]:
+            return ShardEntry.from_dict(json.loads(data))
+    return None
+
+
+# --- manifest
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is in DIR, in the order of the shards' names."""
+
+    fingerprint: str
+    shards: tuple[ShardEntry, ...]
+    failed: dict[str, str] = field(default_factory=dict)
+    """Shard → why it could not be scored."""
+
+    def to_json(self) -> bytes:
+        """The bytes of ``manifest.json``, with a checksum over the rest: it is trusted without ``_SUCCESS``."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "fingerprint": self.fingerprint,
+            "totals": self.totals(),
+            "failed": self.failed,
+            "shards": [asdict(entry) for entry in self.shards],
+        }
+        return json.dumps({"checksum": checksum_of(content), **content}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Inverse of :meth:`to_json`. Raises ValueError if one byte of the content differs."""
+        try:
+            content = json.loads(data)
+            checksum = content.pop("checksum")
+            if checksum_of(content) != checksum:
+                raise ValueError("the checksum does not fit the content")
+            shards = tuple(ShardEntry.from_dict(values) for values in content["shards"])
+            return cls(content["fingerprint"], shards, content["failed"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a manifest: {error!r}") from error
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over the shards."""
+        return {
+            "record_count": sum(entry.record_count for entry in self.shards),
+            "row_count": sum(entry.row_count for entry in self.shards),
+            "token_count": sum(entry.token_count for entry in self.shards),
+            "truncated_count": sum(entry.truncated_count for entry in self.shards),
+            "reject_counts": _summed(entry.reject_counts for entry in self.shards),
+            "label_counts": _summed(entry.label_counts for entry in self.shards),
+        }
+
+    def bad_row_count(self) -> int:
+        """Rejected rows that count against ``--max-reject-rate``: all but empty texts."""
+        counts: dict[str, int] = self.totals()["reject_counts"]
+        return sum(count for reason, count in counts.items() if reason != "empty_text")
+
+
+def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for mapping in counts:
+        for key, count in mapping.items():
+            sums[key] = sums.get(key, 0) + count
+    return dict(sorted(sums.items()))
+
+
+def load_manifest(store: LocalStore) -> Manifest | None:
+    """The manifest in DIR; None if there is none or it is damaged."""
+    data = store.read_bytes(MANIFEST)
+    try:
+        return None if data is None else Manifest.from_json(data)
+    except ValueError:
+        return None
+
+
+def is_published(store: LocalStore) -> bool:
+    """Whether ``_SUCCESS`` vouches for the manifest that is there."""
+    success, data = store.read_bytes(SUCCESS), store.read_bytes(MANIFEST)
+    return success is not None and data is not None and success.decode("ascii", "replace") == success_line(data)
+
+
+def success_line(manifest: bytes) -> str:
+    """The content of ``_SUCCESS``."""
+    return hashlib.sha256(manifest).hexdigest() + "\n"

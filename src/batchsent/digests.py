@@ -1,0 +1,95 @@
+"""Hashes of files that need not be computed again: trusted while size, mtime, ctime and inode stand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from batchsent.checkpoint import FileEntry
+from batchsent.errors import ShardError
+from batchsent.identity import checksum_of
+from batchsent.records import ShardDigest, Signature
+from batchsent.storage import INTERNAL, LocalStore, hash_stream, signature
+
+DIGESTS = f"{INTERNAL}/digests.json"
+
+_CLOCK_GRAIN_SECONDS = 0.02
+"""Linux stamps files with the time of the last tick (4 to 10 ms): two changes within one look the same."""
+
+
+class DigestCache:
+    """Path → SHA-256, trusted while size, mtime, ctime and inode stand, as git's index does.
+
+    A file that was touched so recently that a further change would not show in its times is waited for.
+    ``check`` is called while a file is hashed and may raise. Losing the cache costs a second reading, nothing else.
+    """
+
+    def __init__(self, store: LocalStore, check: Callable[[], None] = lambda: None) -> None:
+        self._store = store
+        self._check = check
+        self._known: dict[str, tuple[Signature, str]] = {}
+        try:
+            checksum, recorded = json.loads(store.read_bytes(DIGESTS) or b"null")
+            if checksum_of(recorded) == checksum:
+                self._known = {path: (Signature(*numbers), sha256) for path, (numbers, sha256) in recorded.items()}
+        except (ValueError, TypeError, AttributeError):
+            self._known = {}
+
+    def digest(self, path: str) -> ShardDigest:
+        """Hash the file, or trust the record. Raises OSError, and ShardError if it does not hold still."""
+        found = signature(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        known = self._known.get(path)
+        if known is not None and known[0] == found:
+            return ShardDigest(known[1], found)
+        for _ in range(3):
+            age_seconds = time.time() - found.ctime_ns / 1e9
+            if 0 <= age_seconds < _CLOCK_GRAIN_SECONDS:
+                time.sleep(_CLOCK_GRAIN_SECONDS - age_seconds)
+            with Path(path).open("rb") as stream:
+                sha256 = hash_stream(stream, self._check)
+            after = signature(path)
+            if after == found:
+                self._known[path] = (found, sha256)
+                return ShardDigest(sha256, found)
+            if after is None:
+                raise FileNotFoundError(path)
+            found = after
+        raise ShardError(
+            f"{Path(path).name} changes while it is read",
+            "a finished file",
+            "wait for its writer and run again",
+        )
+
+    def warm(self, path: str) -> None:
+        """Hash ahead of need; what is wrong will show when it is needed."""
+        with contextlib.suppress(OSError, ShardError):
+            self.digest(path)
+
+    def is_intact(self, entry: FileEntry) -> bool:
+        """Whether the file in DIR holds the bytes that ``entry`` vouches for."""
+        path = self._store.path(entry.path)
+        found = signature(path)
+        if found is None or found.size_bytes != entry.size_bytes:
+            return False
+        return self.digest(str(path)).sha256 == entry.sha256
+
+    def remember(self, entry: FileEntry) -> None:
+        """Record a file that this run has just published."""
+        path = str(self._store.path(entry.path))
+        found = signature(path)
+        if found is not None:
+            self._known[path] = (found, entry.sha256)
+
+    def save(self) -> None:
+        """Write the record into DIR."""
+        record = {
+            path: [[s.size_bytes, s.mtime_ns, s.ctime_ns, s.inode], sha256]
+            for path, (s, sha256) in sorted(self._known.items())
+            if signature(path) is not None
+        }
+        self._store.publish_bytes(DIGESTS, json.dumps([checksum_of(record), record]).encode())
