@@ -1,0 +1,10 @@
+"""Shards → parts, in a process of its own with a memory limit.
+
+A crash or a bomb inside a native parser costs one shard, not the job. ``ReaderProcess`` is what the job holds;
+``serve`` is the other end.
+"""
+
+from batchsent.stages.reader.process import ReaderProcess, serve
+from batchsent.stages.reader.shards import InspectRequest, ReadRequest
+
+__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "serve"]

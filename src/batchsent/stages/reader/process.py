@@ -1,0 +1,186 @@
+"""The reader's two ends: ``ReaderProcess`` in the job, ``serve`` in the child that runs the parsers.
+
+One request at a time; the answers stream, and the pipe's buffer is the only read-ahead, so the child is never
+more than a part ahead of the job.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, Self
+
+from batchsent.errors import BatchsentError, DeviceError, ShardError
+from batchsent.records import Inspection, Part, Signature
+from batchsent.stages.reader.shards import InspectRequest, ReadRequest, inspect_shard, read_parts
+from batchsent.stop import leave_with
+from batchsent.storage import signature
+
+MEMORY_LIMIT_BYTES = 4 << 30
+"""Address space of the reader beyond what its libraries map at start: 64 MiB parts need a tenth of it."""
+
+_POLL_SECONDS = 0.1
+
+_PACKAGE_ROOT = str(Path(__file__).parents[3])
+_CHILD = """
+import sys
+sys.path.append(sys.argv[1])
+from batchsent.stages.reader import serve
+serve(int(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+class ReaderProcess:
+    """The child. ``check`` is called while waiting for it, and may raise.
+
+    It is started at once, and again at the next request after a crash or an answer that nobody read to its end.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._is_clean = True
+        self._start()
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        # A plain child, not multiprocessing's: that one would import the caller's __main__ again. -P: nothing is
+        # imported from the folder that the command happens to run in.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _CHILD, _PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._pipe: Connection[Any, Any] = ours
+        self._is_clean = True
+
+    def inspect(self, requests: list[InspectRequest]) -> Iterator[Inspection]:
+        """One answer a shard, in order; a shard that kills the reader is one that cannot be read."""
+        for request in requests:
+            try:
+                yield from self._ask(request)
+            except ShardError as error:
+                yield Inspection(request.shard, (), None, error=str(error))
+
+    def read(self, request: ReadRequest) -> Iterator[Part]:
+        """The parts that are not done. Raises ShardError if the shard cannot be read to its end."""
+        yield from self._ask(request)
+
+    def _ask(self, request: ReadRequest | InspectRequest) -> Iterator[Any]:
+        if not self._is_clean:
+            self.close()
+            self._start()
+        self._is_clean = False
+        try:
+            self._pipe.send(request)
+            while (answer := self._receive()) is not None:
+                if isinstance(answer, BatchsentError):
+                    self._is_clean = True
+                    raise answer
+                yield answer
+            self._is_clean = True
+        except (EOFError, OSError, pickle.UnpicklingError):
+            code = self._process.wait()
+            if code in (-signal.SIGKILL, -signal.SIGTERM):  # which no parser raises
+                self._check()
+                raise DeviceError("the reader was killed", "memory for it", "run again to resume") from None
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            raise ShardError(
+                f"reading {request.shard.name} killed the reader ({how})",
+                "a file that its parser survives",
+                "check the file",
+            ) from None
+
+    def _receive(self) -> Any:
+        while not self._pipe.poll(_POLL_SECONDS):
+            self._check()
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        """End the child."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """The child's loop: answer requests until the job, process ``parent``, is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the job decides when to stop
+    leave_with(parent)
+    _limit_memory()
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    try:
+        while True:
+            request = pipe.recv()
+            try:
+                for answer in _answers(request):
+                    pipe.send(answer)
+                pipe.send(None)
+            except BatchsentError as error:
+                pipe.send(error)
+            except MemoryError:
+                pipe.send(
+                    ShardError(
+                        f"{request.shard.name} needs more memory than the reader may use",
+                        f"a file that is read within {MEMORY_LIMIT_BYTES >> 30} GiB",
+                        "write it with smaller row groups or fields",
+                    )
+                )
+            except (EOFError, ConnectionError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a parser raises is about this shard
+                # Not its message, which may quote a review: this one ends in the manifest and in logs.
+                found = f"{request.shard.name} cannot be read ({type(error).__name__})"
+                pipe.send(ShardError(found, "a file that its parser understands", "check the file"))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _limit_memory() -> None:
+    if sys.platform != "linux":
+        return  # elsewhere RLIMIT_AS does not hold what it promises
+    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+        mapped = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + MEMORY_LIMIT_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _answers(request: ReadRequest | InspectRequest) -> Iterator[Part | Inspection]:
+    if isinstance(request, InspectRequest):
+        yield inspect_shard(request)
+        return
+    _require_unchanged(request)
+    began = time.perf_counter()
+    for part in read_parts(request):
+        # The bytes of this part were read before this look at the file, and hashed before that: if it looks
+        # as it did then, they are the bytes that the unit is named after.
+        _require_unchanged(request)
+        yield replace(part, read_seconds=time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+def _require_unchanged(request: ReadRequest) -> None:
+    found: Signature | None = signature(request.shard.path)
+    if found != request.digest.signature:
+        what = "is gone" if found is None else "changed"
+        raise ShardError(
+            f"{request.shard.name} {what} while it was scored",
+            "input that holds still",
+            "run again to score what is there now",
+        )

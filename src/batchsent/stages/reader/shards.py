@@ -1,0 +1,162 @@
+"""One shard, whatever its format: what it has, and its parts from the first that is not committed."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from batchsent.errors import ShardError
+from batchsent.records import Inspection, Part, Position, Shard, ShardDigest
+from batchsent.stages.reader.delimited import read_delimited, read_header
+from batchsent.stages.reader.jsonlines import read_jsonlines
+from batchsent.stages.reader.parquet import open_parquet, read_parquet, text_error
+from batchsent.stages.reader.raw_part import RawPart
+from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, field_encoding, open_text
+
+_SAMPLED_LINES = 100
+"""Lines of a JSON Lines shard that are looked at for the text's key."""
+
+
+@dataclass(frozen=True)
+class InspectRequest:
+    """Which columns a shard has, and how many records if that is written somewhere."""
+
+    shard: Shard
+    text_column: str
+    kept: tuple[str, ...]
+    encoding: str
+    delimiter: str | None
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What to read of a shard, and how."""
+
+    shard: Shard
+    unit: str
+    digest: ShardDigest
+    done: dict[int, tuple[Position, bool]]
+    """Committed parts to jump over: index → (end, was it the last)."""
+    text_column: str
+    kept: tuple[str, ...] | None
+    """Input columns to copy; None copies all."""
+    encoding: str
+    delimiter: str | None
+    rows_per_part: int
+    limit: int | None
+
+
+def inspect_shard(request: InspectRequest) -> Inspection:
+    """Columns, record count, and what is wrong with them. Never raises for a shard that cannot be read."""
+    shard = request.shard
+    try:
+        match shard.format:
+            case ".parquet":
+                file = open_parquet(shard)
+                columns: Sequence[str] = file.schema_arrow.names
+                record_count = file.metadata.num_rows
+            case ".csv" | ".tsv":
+                columns, record_count = read_header(shard, request.encoding, request.delimiter), None
+            case _:
+                columns, record_count = _sampled_keys(request), None
+    except ShardError as error:
+        return Inspection(shard, (), None, error=str(error))
+    missing = _missing(shard, columns, request) if columns else None
+    if missing is None and shard.format == ".parquet":
+        missing = text_error(file.schema_arrow, request.text_column)
+        missing = missing and f"{missing}, in {shard.name}; a column of strings was expected; pass --text-column"
+    return Inspection(shard, tuple(columns), record_count, error=missing, lacks_column=missing is not None)
+
+
+def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> str | None:
+    # The keys of a JSON Lines record may come and go, so only the text's is asked for.
+    wanted = [("--text-column", request.text_column)]
+    if shard.format not in (".jsonl", ".ndjson"):
+        wanted += [("--keep", name) for name in request.kept]
+    for option, name in wanted:
+        count = list(columns).count(name)
+        if count > 1:
+            return f"column {name!r} is {count} times in {shard.name}; one was expected; rename the others"
+        if not count:
+            has = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
+            near = difflib.get_close_matches(name, columns, 1) or difflib.get_close_matches(
+                name.strip().lower(), [c.strip().lower() for c in columns], 1
+            )
+            near = [c for c in columns if near and c.strip().lower() == near[0].strip().lower()][:1]
+            advice = f"did you mean {option} {near[0]!r}?" if near else f"pass {option}"
+            return f"column {name!r} is not in {shard.name} (it has: {has}); {advice}"
+    return None
+
+
+def _sampled_keys(request: InspectRequest) -> Sequence[str]:
+    """Keys of the first records, in order of appearance; empty if no record could be understood."""
+    keys: dict[str, None] = {}
+    codec = field_encoding(request.encoding)
+    with open_text(request.shard, request.encoding) as stream:
+        lines = iter(lambda: stream.readline(RECORD_LIMIT_BYTES), b"")
+        for line in itertools.islice(lines, _SAMPLED_LINES):
+            try:
+                record = json.loads(line.decode(codec))
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                keys |= dict.fromkeys(map(str, record))
+    return tuple(keys)
+
+
+def read_parts(request: ReadRequest) -> Iterator[Part]:
+    """Every part of the shard that is not in ``request.done``. Raises ShardError."""
+    index, position = 0, Position()
+    while True:
+        while index in request.done:
+            position, was_last = request.done[index]
+            index += 1
+            if was_last:
+                return
+        for raw in _raw_parts(request, position):
+            yield Part(
+                request.shard,
+                request.unit,
+                index,
+                raw.records,
+                raw.end,
+                raw.is_last,
+                kept_kinds=raw.kept_kinds,
+            )
+            index, position = index + 1, raw.end
+            if raw.is_last:
+                return
+            if index in request.done:
+                break
+
+
+def _raw_parts(request: ReadRequest, start: Position) -> Iterator[RawPart]:
+    shard, rows, limit = request.shard, request.rows_per_part, request.limit
+    text_column, kept = request.text_column, request.kept
+    if shard.format == ".parquet":
+        return read_parquet(shard, text_column=text_column, kept=kept, rows_per_part=rows, limit=limit, start=start)
+    if shard.format in (".csv", ".tsv"):
+        if kept is None:
+            kept = read_header(shard, request.encoding, request.delimiter)
+        return read_delimited(
+            shard,
+            encoding=request.encoding,
+            delimiter=request.delimiter,
+            text_column=text_column,
+            kept=kept,
+            rows_per_part=rows,
+            limit=limit,
+            start=start,
+        )
+    return read_jsonlines(
+        shard,
+        encoding=request.encoding,
+        text_column=text_column,
+        kept=kept,
+        rows_per_part=rows,
+        limit=limit,
+        start=start,
+    )
