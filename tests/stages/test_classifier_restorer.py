@@ -1,0 +1,93 @@
+"""Predictions find their records again, whatever the order, the duplicates and the failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchsent import schema
+from batchsent.records import EncodedTexts, Part, Position, Shard
+from batchsent.stages.batcher import batch_part
+from batchsent.stages.classifier import classify
+from batchsent.stages.restorer import restore
+
+LABELS = ("A", "B", "C")
+SHARD = Shard("s.csv", "/s.csv", ".csv", "", 1)
+
+
+class SumModel:
+    """Logits that follow from a text's own tokens; out of memory above a size."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+
+    def logits(self, input_ids: Any, lengths: Any) -> torch.Tensor:
+        if input_ids.size > self._memory:
+            raise torch.OutOfMemoryError
+        real = np.arange(input_ids.shape[1])[None, :] < lengths[:, None]
+        sums = torch.from_numpy((input_ids * real).sum(axis=1) % 97).float()
+        return torch.stack([sums / 30, 1 - sums / 50, sums * 0], dim=1)
+
+    full_precision_logits = logits
+
+
+def expected(tokens: list[int], multi_label: bool) -> list[float]:
+    total = sum(tokens) % 97
+    logits = torch.tensor([total / 30, 1 - total / 50, 0.0])
+    values: list[float] = (torch.sigmoid(logits) if multi_label else torch.softmax(logits, -1)).tolist()
+    return values
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    records=st.lists(st.integers(-1, 29), max_size=60),
+    budget=st.integers(1, 300),
+    memory=st.integers(10, 400),
+    multi_label=st.booleans(),
+)
+def test_every_record_gets_its_own_prediction(
+    lengths: list[int], records: list[int], budget: int, memory: int, multi_label: bool
+) -> None:
+    ids = [np.arange(length, dtype=np.int32) * 7 + index + 1 for index, length in enumerate(lengths)]
+    of_record = np.array([min(r, len(ids) - 1) for r in records], np.int32)
+    texts = EncodedTexts(ids, np.zeros(len(ids), bool), of_record, 0, 0.0)
+    encoded = batch_part(texts, batch_tokens=budget, special_token_count=1)
+    predictions = classify(encoded, SumModel(memory), label_count=3, multi_label=multi_label, check=lambda: None)
+    part = Part(SHARD, "u", 0, read_records(of_record), Position(len(records)), is_last=True)
+    table = restore(part, encoded, predictions, LABELS).table
+    assert table.num_rows == len(records)
+    assert table.column("kept.id").to_pylist() == list(range(len(records)))
+    for row, text in zip(table.to_pylist(), of_record.tolist(), strict=True):
+        if text < 0:
+            assert (row["reason"], row["label"]) == ("field_count", None)
+        elif lengths[text] == 1:
+            assert (row["reason"], row["probabilities"]) == ("empty_text", None)
+        elif lengths[text] > memory:
+            assert (row["reason"], row["token_count"]) == ("out_of_memory", None)
+        else:
+            wanted = expected(ids[text].tolist(), multi_label)
+            np.testing.assert_allclose([row["probabilities"][label] for label in LABELS], wanted, atol=1e-6)
+            assert row["label"] == LABELS[int(np.argmax(wanted))]
+            assert row["probability"] == max(row["probabilities"].values())
+            assert (row["reason"], row["token_count"]) == (None, lengths[text])
+
+
+def read_records(of_record: Any) -> pa.Table:
+    """What a reader says of records whose text is index ``of_record``; -1 is a row with too few fields."""
+    count = len(of_record)
+    rejected = of_record < 0
+    columns = {
+        schema.ROW_INDEX: pa.array(range(count), pa.int64()),
+        schema.BYTE_OFFSET: pa.array(range(count), pa.int64()),
+        schema.TEXT: pa.array([None if r else "x" for r in rejected], pa.large_string()),
+        schema.REASON: pa.array(["field_count" if r else None for r in rejected], pa.string()),
+        schema.DETAIL: pa.nulls(count, pa.string()),
+        "kept.id": pa.array(range(count), pa.int64()),
+    }
+    return pa.table(columns)

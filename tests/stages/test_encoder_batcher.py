@@ -1,0 +1,113 @@
+"""Texts to batches and back: nothing lost, nothing doubled, ids as the transformers library has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchsent.errors import ModelError
+from batchsent.models.resolution import EMBEDDED_DIRECTORY, resolve_model
+from batchsent.records import EncodedTexts
+from batchsent.stages.batcher import batch_part
+from batchsent.stages.encoder import Encoder
+
+ODD_TEXTS = [
+    "A plain review.",
+    "x",
+    "word " * 900,
+    'Ünïcödé, emoji 👩‍👩‍👧 and 中文 mixed; 5" wide\n\n<br /> &amp; tabs\t',
+    "[SEP] tokens that look special [CLS] </s> <|endoftext|>",
+    "a" * 3000,
+    "\u200b\ufeff zero width",
+    "NA",
+]
+
+
+def roberta_tokenizer(directory: Path) -> Path:
+    """A byte-level BPE tokenizer with RoBERTa's template."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizer
+
+    trained = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(ODD_TEXTS, vocab_size=400, special_tokens=special, show_progress=False)
+    trained.save_model(str(directory))
+    tokenizer = RobertaTokenizer(
+        vocab=str(directory / "vocab.json"), merges=str(directory / "merges.txt"), model_max_length=64
+    )
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("limit", [8, 64, 512])
+def test_ids_are_those_of_the_library(tmp_path: Path, family: str, side: str, limit: int) -> None:
+    from transformers import AutoTokenizer
+
+    directory = EMBEDDED_DIRECTORY if family == "bert" else roberta_tokenizer(tmp_path)
+    reference: Any = AutoTokenizer.from_pretrained(directory, truncation_side=side)
+    copy = tmp_path / "copy"
+    reference.save_pretrained(copy)
+    encoded = Encoder(copy, limit).encode(pa.chunked_array([ODD_TEXTS]))
+    expected = reference(ODD_TEXTS, truncation=True, max_length=limit)["input_ids"]
+    assert [ids.tolist() for ids in encoded.ids] == expected
+    whole = reference(ODD_TEXTS, verbose=False)["input_ids"]
+    assert encoded.truncated.tolist() == [len(ids) > limit for ids in whole]
+
+
+def test_each_distinct_text_is_encoded_once() -> None:
+    encoder = Encoder(EMBEDDED_DIRECTORY, 16)
+    text = pa.chunked_array([["good", None, "bad"], ["good", "bad", None]], pa.large_string())
+    encoded = encoder.encode(text)
+    assert encoded.text_of_record.tolist() == [0, -1, 1, 0, 1, -1]
+    assert len(encoded.ids) == 2
+
+
+def test_unknown_tokens_are_counted() -> None:
+    encoded = Encoder(EMBEDDED_DIRECTORY, 64).encode(pa.chunked_array([["good 龘龘龘 film"]]))
+    assert encoded.unknown_token_count == 3
+
+
+def test_a_length_without_room_for_text_is_refused() -> None:
+    with pytest.raises(ModelError, match="special tokens"):
+        Encoder(EMBEDDED_DIRECTORY, 2)
+
+
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    # The library would make a BERT tokenizer that knows no word.
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        resolve_model(str(tmp_path), None, lambda path: "")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 200), max_size=80),
+    budget=st.integers(1, 3000),
+    records=st.lists(st.integers(-1, 79), max_size=100),
+)
+def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records: list[int]) -> None:
+    ids = [np.arange(1, length + 1, dtype=np.int32) + 1000 * index for index, length in enumerate(lengths)]
+    text_of_record = np.array([r for r in records if r < len(lengths)], np.int32)
+    texts = EncodedTexts(ids, np.zeros(len(ids), bool), text_of_record, 0, 0.0)
+    part = batch_part(texts, batch_tokens=budget, special_token_count=2)
+    seen: dict[int, list[int]] = {}
+    for batch in part.batches:
+        rows, longest = batch.input_ids.shape
+        assert rows == 1 or rows * longest <= budget
+        assert longest == batch.lengths[0] == batch.lengths.max()
+        for row, length, text in zip(batch.input_ids, batch.lengths, batch.text_indices, strict=True):
+            assert not row[length:].any(), "padding"
+            assert int(text) not in seen
+            seen[int(text)] = row[:length].tolist()
+    assert seen == {i: ids[i].tolist() for i, length in enumerate(lengths) if length > 2}
+    order = [length for batch in part.batches for length in batch.lengths.tolist()]
+    assert order == sorted(order, reverse=True)
