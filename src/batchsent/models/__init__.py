@@ -1,0 +1,1 @@
+"""Models: where they come from (``resolution``) and what they compute (``sequence_classification``)."""

@@ -1,0 +1,238 @@
+"""What ``batchsent models`` tells of a model: what it is, and what it does with one text, step by step.
+
+Loads no weights by itself: the model that takes part in the walk is handed in, as is the row that it gets.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from batchsent.errors import ModelError
+from batchsent.models.resolution import EMBEDDED, ModelSource, read_model_config
+from batchsent.models.sequence_classification import Classification
+from batchsent.records import TokenBatch
+
+WIDTH = 100
+"""Columns of the text that is printed."""
+
+_MARKS = (
+    ("##", "'##' joins a piece to the one before it"),
+    ("Ġ", "'Ġ' stands for the space before a word"),
+    ("▁", "'▁' stands for the space before a word"),
+)
+"""How tokenizers write what a piece does not show: WordPiece, byte-level BPE, SentencePiece."""
+
+Ids = npt.NDArray[np.int64]
+
+
+class Classifier(Protocol):
+    """What the walk needs of a model."""
+
+    def logits(self, input_ids: Ids, lengths: Ids) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the headers of the weight files say."""
+
+    parameter_count: int
+    size_bytes: int
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the walk, to be printed under its title."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def model_lines(source: ModelSource, answers: Classification) -> list[tuple[str, str]]:
+    """(name, value) pairs that say what the model is. Loads no weights."""
+    tokenizer, weights = load_tokenizer(source.directory), read_weights(source)
+    architectures = read_model_config(source.directory).get("architectures") or ["not named in config.json"]
+    function = "sigmoid of each: several may hold" if answers.multi_label else "softmax over them: one holds"
+    labels = ", ".join(f"{index} {label}" for index, label in enumerate(answers.labels))
+    lines = [
+        ("model", source.name),
+        ("architecture", str(architectures[0])),
+        ("revision" if source.revision else "hash", source.version),
+        ("parameters", f"{weights.parameter_count / 1e6:,.1f} million"),
+        ("weights", f"{weights.size_bytes / 1e6:,.1f} MB, {' and '.join(weights.dtypes)}"),
+        ("labels", f"{labels} ({function})"),
+        ("max length", f"{answers.max_length:,} tokens"),
+        ("tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens in its vocabulary"),
+    ]
+    if not answers.has_label_names:
+        lines.append(("note", "the labels have no names; set id2label in its config.json to name them"))
+    return lines + [
+        ("files" if index == 0 else "", f"{sha256[:12]}  {name}")
+        for index, (name, sha256) in enumerate(source.files.items())
+    ]
+
+
+def read_weights(source: ModelSource) -> Weights:
+    """Sum up the headers of the files that the weights are loaded from. Raises ModelError if one is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    parameters: dict[str, int] = {}
+    dtypes = set()
+    names = _weight_files(source)
+    for name in names:
+        try:
+            with safe_open(source.directory / name, framework="numpy") as weights:
+                for key in weights.keys():  # noqa: SIM118 - not a mapping
+                    tensor = weights.get_slice(key)
+                    # Older models saved counters and position ids with their weights.
+                    if "F" in tensor.get_dtype():
+                        parameters[key] = int(np.prod(tensor.get_shape(), dtype=np.int64))
+                        dtypes.add(tensor.get_dtype())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{name} of {source.name} cannot be read ({error})",
+                "complete safetensors weights",
+                "fetch or save it again",
+            ) from error
+    size_bytes = sum((source.directory / name).stat().st_size for name in names)
+    return Weights(sum(parameters.values()), size_bytes, tuple(sorted(dtypes)))
+
+
+def _weight_files(source: ModelSource) -> list[str]:
+    """The files that transformers loads: a repository may hold the weights several times."""
+    if "model.safetensors" in source.files:
+        return ["model.safetensors"]
+    if "model.safetensors.index.json" in source.files:
+        try:
+            index = json.loads((source.directory / "model.safetensors.index.json").read_bytes())
+            return sorted(set(index["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"model.safetensors.index.json of {source.name} is not an index of weights",
+                "what save_pretrained writes",
+                "fetch or save it again",
+            ) from error
+    return [name for name in source.files if name.endswith(".safetensors")]
+
+
+def lock_lines(source: ModelSource) -> list[str]:
+    """Lines for a job file that name just this model, with the hashes of its files as comments."""
+    if source.revision is not None:
+        named = [f"model = {_toml(source.name)}", f"revision = {_toml(source.revision)}"]
+        comment = "the commit identifies it; SHA-256 of its files:"
+    elif source.name == EMBEDDED:
+        named = [f"model = {_toml(EMBEDDED)}"]
+        comment = "it comes with batchsent and has no revision: the SHA-256 of its files identify it"
+    else:
+        named = [f"model = {_toml(str(source.directory.resolve()))}"]
+        comment = "a directory has no revision: the SHA-256 of its files identify it"
+    return [*named, f"# {comment}", *(f"# {sha256}  {name}" for name, sha256 in source.files.items())]
+
+
+def _toml(value: str) -> str:
+    # A JSON string is a TOML string, but for one control character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer itself, to turn ids back into tokens."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+# --- the walk
+
+
+def walk(batch: TokenBatch, whole_count: int, model: Classifier, tokenizer: Any, answers: Classification) -> list[Step]:
+    """The four steps from a text to its label.
+
+    ``batch`` is the text as the model gets it [1, tokens]; ``whole_count`` its tokens before it was cut.
+    """
+    ids = batch.input_ids[0].tolist()
+    logits = model.logits(batch.input_ids, batch.lengths).cpu()
+    probabilities = torch.sigmoid(logits) if answers.multi_label else torch.softmax(logits, dim=-1)
+    return [
+        _tokens_step(ids, whole_count, tokenizer),
+        _ids_step(ids, int(batch.lengths[0]), tokenizer),
+        _logits_step(logits[0].tolist(), answers.labels),
+        _probabilities_step(probabilities[0].tolist(), answers),
+    ]
+
+
+def _tokens_step(ids: list[int], whole_count: int, tokenizer: Any) -> Step:
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    explained = "The text is cut into pieces of the model's vocabulary"
+    explained += "".join(f"; {meaning}" for mark, meaning in _MARKS if any(mark in token for token in tokens))
+    special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
+    shown = []
+    for token, token_id in zip(tokens, ids, strict=True):
+        if token_id == unknown:
+            shown.append(f"{token}(unknown)")
+        else:
+            shown.append(f"{token}(special)" if token_id in special else token)
+    unknown_count = ids.count(unknown)
+    notes = []
+    if whole_count > len(ids):
+        notes.append(f"The text has {whole_count:,} tokens; the model takes {len(ids):,}, the rest was cut off.")
+    if unknown_count:
+        notes.append(
+            f"{unknown_count:,} unknown: the vocabulary has no pieces for them, so the model cannot read them."
+        )
+    return Step(f"1  Tokens ({len(ids):,})", (*_wrapped(explained + "."), *_wrapped(*notes), "", *_row(shown)))
+
+
+def _ids_step(ids: list[int], length: int, tokenizer: Any) -> Step:
+    padding = tokenizer.pad_token or "a padding token"
+    mask = [int(position < length) for position in range(len(ids))]
+    explained = (
+        "Each token becomes its number in the vocabulary. The attention mask has 1 for what the model reads: here all, "
+        f"as the text is alone; in a batch, a row shorter than the longest is filled up with {padding}, masked with 0."
+    )
+    lines = ["", "input_ids", *_row(ids), "attention_mask", *_row(mask)]
+    return Step(f"2  Ids and attention mask (a row of {len(ids):,})", (*_wrapped(explained), *lines))
+
+
+def _logits_step(logits: list[float], labels: tuple[str, ...]) -> Step:
+    explained = "The model reads the row and gives each label a number, the logit: the higher, the likelier."
+    return Step("3  Logits", (*_wrapped(explained), "", *_per_label(labels, [f"{value:+.4f}" for value in logits])))
+
+
+def _probabilities_step(probabilities: list[float], answers: Classification) -> Step:
+    if answers.multi_label:
+        title, explained = "sigmoid", "Each logit x becomes 1 / (1 + exp(-x)), a number from 0 to 1 of its own."
+    else:
+        title, explained = "softmax", "Each logit x becomes exp(x), divided by the sum of them: together they are 1."
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return Step(
+        f"4  Probabilities ({title})",
+        (
+            *_wrapped(explained),
+            "",
+            *_per_label(answers.labels, [f"{value:.4f}" for value in probabilities]),
+            "",
+            f"predicted class id {best}, label {answers.labels[best]}, probability {probabilities[best]:.4f}",
+        ),
+    )
+
+
+def _per_label(labels: tuple[str, ...], values: list[str]) -> list[str]:
+    width = max(map(len, labels))
+    index_width = len(str(len(labels) - 1))
+    return [f"{index:>{index_width}}  {labels[index]:<{width}}  {value:>8}" for index, value in enumerate(values)]
+
+
+def _row(values: list[Any]) -> list[str]:
+    return textwrap.wrap(" ".join(map(str, values)), WIDTH - 3, break_long_words=False, break_on_hyphens=False)
+
+
+def _wrapped(*sentences: str) -> list[str]:
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH - 3)]
