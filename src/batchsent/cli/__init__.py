@@ -1,0 +1,110 @@
+"""The command line: options → one frozen config → one call. One module a command, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+
+import click
+
+from batchsent import __version__
+from batchsent.errors import BatchsentError
+
+# name → (module, one line for --help), in the order of a user's day; modules load when their command runs.
+COMMANDS = {
+    "score": ("score", "Score reviews: the job."),
+    "status": ("status", "How far a run is, or where it stopped."),
+    "verify": ("verify", "Re-read every published file against the manifest."),
+    "models": ("models", "What a model is, and what it does with a text."),
+    "doctor": ("doctor", "What this machine can do, and what to install for more."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands import their libraries only when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"batchsent.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        # The lines stand here, so that --help need not import every command.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="batchsent")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def cli(debug: bool) -> None:
+    """Score dumps of reviews with pretrained language models.
+
+    \b
+    batchsent score reviews.csv --output scored
+    batchsent score dumps/2026-11-* --output scored --keep review_id --device cuda
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error that a user can cause is one line and its own exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    words = [word for word in given if word != "--debug"]  # wherever it stands
+    try:
+        code = cli.main(words, prog_name="batchsent", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except (BrokenPipeError, SystemExit):  # click ends the process itself where it meets a closed pipe
+        drop_output()
+        code = 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
+        if len(words) < len(given):
+            traceback.print_exc()
+        code, message = _explained(error)
+        click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def drop_output() -> None:
+    """Whoever read stdout has left, as 'head' does: the flush at exit must not meet the closed pipe again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Exit code and one line."""
+    match error:
+        case BatchsentError():
+            return error.exit_code, str(error)
+        case click.Abort():
+            return 130, "stopped by SIGINT"
+        case click.ClickException():
+            # Click's own errors (an unknown option, say) in the form of ours.
+            context = getattr(error, "ctx", None)
+            see = f"; see '{context.command_path} --help'" if context else ""
+            return 2, " ".join(error.format_message().split()).removesuffix(".") + see
+        case PermissionError():
+            return 2, f"{_place(error)} is not this user's to read or write; expected access; change its permissions"
+        case OSError():
+            return 75, f"{_place(error)}: {error.strerror or error}; expected a file system that answers; run again"
+        case _:
+            return (
+                1,
+                f"{type(error).__name__}: {error}; this is a bug; run again with --debug and report what it prints",
+            )
+
+
+def _place(error: OSError) -> str:
+    return str(error.filename or "a file")

@@ -1,0 +1,128 @@
+"""Click options made from the fields of ScoreConfig, so that there is one list of them."""
+
+from __future__ import annotations
+
+import tomllib
+import typing
+from collections.abc import Callable
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+from batchsent.errors import UsageError
+
+Command = Callable[..., Any]
+
+
+class AutoInt(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5
+    """A whole number, or 'auto'."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Click's own conversion, but for the word 'auto'."""
+        if value == AUTO:
+            return AUTO
+        number: int = click.INT.convert(value, param, ctx)
+        return number
+
+
+def config_options(command: Command) -> Command:
+    """Give ``command`` every option of ScoreConfig, in the order of its fields."""
+    for definition in reversed(option_fields()):
+        command = _option(definition)(command)
+    return command
+
+
+def _option(definition: Field[Any]) -> Callable[[Command], Command]:
+    rule, name = definition.metadata, f"--{option_name(definition.name)}"
+    described = typing.get_type_hints(ScoreConfig)[definition.name]
+    settings: dict[str, Any] = {"help": rule["help"], "default": definition.default}
+    if described is bool:
+        return click.option(name, is_flag=True, **settings)
+    if isinstance(definition.default, tuple):
+        settings["multiple"] = True
+    if rule["choices"]:
+        settings["type"] = click.Choice(rule["choices"])
+    else:
+        settings["type"] = _click_type(described)
+        settings["metavar"] = rule["metavar"]
+    settings["show_default"] = definition.default not in (None, ())
+    return click.option(name, **settings)
+
+
+def _click_type(described: Any) -> Any:
+    members = set(typing.get_args(described)) or {described}
+    if int in members:
+        return AutoInt() if len(members - {type(None)}) > 1 else click.INT
+    return click.FLOAT if float in members else click.STRING
+
+
+def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
+    """Make a TOML file's values the defaults of this command; the command line wins. Unknown keys are an error."""
+    if path is None:
+        return None
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--config {path} cannot be read ({error})", "a TOML file in UTF-8", "check the path"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"--config {path} is not TOML ({error})", 'lines such as text-column = "body"', "mend that line"
+        ) from error
+    known = {option_name(f.name) for f in option_fields()} | {"input", "output"}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise UsageError(
+            f"{path} has the unknown key {unknown[0]!r}",
+            f"one of: {', '.join(sorted(known))}",
+            _suggestion(unknown[0], known),
+        )
+    for key, value in content.items():
+        _require_type(path, key, value)
+    inputs = content.pop("input", None)
+    values: dict[str, Any] = {key.replace("-", "_"): value for key, value in content.items()}
+    if inputs is not None:
+        values["inputs"] = [inputs] if isinstance(inputs, str) else inputs
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+    return path
+
+
+def _require_type(path: str, key: str, value: object) -> None:
+    """Click would turn a list into text and cut 2.5 to 2."""
+    is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if key in ("input", "output"):
+        fits, wanted = isinstance(value, str) or (key == "input" and is_list), "a string"
+    else:
+        definition = next(f for f in option_fields() if option_name(f.name) == key)
+        described = typing.get_type_hints(ScoreConfig)[definition.name]
+        if isinstance(definition.default, tuple):
+            fits, wanted = is_list, "a list of strings"
+        else:
+            fits, wanted = _fits(value, set(typing.get_args(described)) or {described})
+    if not fits:
+        raise UsageError(f"{path}: {key} is {value!r}", wanted, "mend that line")
+
+
+def _fits(value: object, members: set[Any]) -> tuple[bool, str]:
+    """Whether a TOML value is of one of the types ``members``, and what these are called."""
+    if bool in members:
+        return isinstance(value, bool), "true or false"
+    if float in members:
+        return isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    if int in members:
+        takes_auto = len(members - {type(None)}) > 1
+        return type(value) is int or (takes_auto and value == AUTO), "a whole number"
+    return isinstance(value, str), "a string"
+
+
+def _suggestion(word: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else "remove it"

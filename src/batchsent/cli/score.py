@@ -1,0 +1,92 @@
+"""``batchsent score``"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from batchsent.cli.options import config_options, read_job_file
+from batchsent.config import ScoreConfig
+
+
+@click.command(name="score")
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("--output", metavar="DIR", help="Directory of the results; created if missing. Required.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    callback=read_job_file,
+    is_eager=True,
+    expose_value=False,
+    help="TOML job file with the names of these options; the command line wins.",
+)
+@config_options
+def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None:
+    """Score reviews and write a label and every probability per row, as Parquet.
+
+    INPUT is a file, a directory or a glob of .parquet, .csv, .tsv, .jsonl or .ndjson (the text formats also
+    compressed: .gz .zst .bz2 .xz). Kill it at any moment and run the same command again: it goes on where it
+    was, and the result is the same.
+
+    \b
+    batchsent score reviews.csv --output scored
+    batchsent score dumps/ --output scored --text-column body --keep id --keep stars=rating
+    """
+    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
+        options["delimiter"] = "\t"
+    config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
+    run(config)
+
+
+def run(config: ScoreConfig) -> None:
+    """Run the job under signals, logs and progress, and print the closing summary."""
+    from batchsent.errors import BatchsentError
+    from batchsent.job import run_job
+    from batchsent.reporting import logs
+    from batchsent.reporting.progress import choose_progress
+    from batchsent.reporting.run_report import RunReport
+    from batchsent.stop import StopSignal
+
+    report = RunReport()
+    progress = choose_progress(config.progress)
+    # 'none' leaves warnings: what was asked for is silence about progress.
+    logs.configure(config.log_format, report.run_id, quiet=config.progress == "none")
+    stop = StopSignal()
+    with stop.installed():
+        try:
+            run_job(config, progress=progress, stop=stop, report=report)
+        except BatchsentError:
+            if report.state != "running":
+                _close(report, config)
+            raise
+        _close(report, config)
+
+
+def _close(report: Any, config: ScoreConfig) -> None:
+    """Print the summary; that nobody reads it does not change what the run has done, nor its exit code."""
+    from batchsent.cli import drop_output
+
+    try:
+        _print_summary(report, config)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        drop_output()
+
+
+def _print_summary(report: Any, config: ScoreConfig) -> None:
+    if config.progress == "none":
+        return
+    if config.log_format == "json":
+        import logging
+
+        logging.getLogger("batchsent").info("summary", extra={"summary": report.to_dict()})
+        return
+    from batchsent.reporting.summary import summary_lines
+
+    lines = summary_lines(report, config.output)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:>{width}}  {value}")

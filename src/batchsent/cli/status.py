@@ -1,0 +1,27 @@
+"""``batchsent status``"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(name="status")
+@click.argument("directory", metavar="DIR")
+def command(directory: str) -> None:
+    """Show how far the run in DIR is, or where it stopped and why. Writes nothing.
+
+    DIR is what 'batchsent score' was given as --output.
+
+    \b
+    batchsent status scored
+    """
+    from batchsent.directory import recorded_identity
+    from batchsent.reporting.status import status_lines
+    from batchsent.stages.planner import local_path
+    from batchsent.storage import LocalStore
+
+    store = LocalStore(local_path(directory, "DIR"))
+    lines = status_lines(store, recorded_identity(store))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:>{width}}  {value}")

@@ -1,0 +1,121 @@
+"""Which run DIR belongs to: the settings in ``config.json``, written once, obeyed by every later run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from batchsent import checkpoint
+from batchsent.config import ScoreConfig
+from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError
+from batchsent.identity import Identity, changed_fields
+from batchsent.machine import choose_device
+from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, resolve_model
+from batchsent.records import Shard
+from batchsent.resolve import resolve
+from batchsent.stages.committer import discard_everything, is_ours
+from batchsent.storage import LocalStore
+
+log = logging.getLogger(__name__)
+
+HashFile = Callable[[str], str]
+
+
+def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identity | None:
+    """The settings in DIR, if they are those of ``config``; None if DIR has none, or ``--restart`` discards them.
+
+    Raises SettingsChangedError if DIR has others.
+    """
+    recorded = recorded_identity(store)
+    if recorded is None:
+        return None
+    changes = changed_fields(config, recorded) + _model_changes(config, recorded, hash_file)
+    if not changes:
+        return recorded
+    if not config.restart:
+        raise SettingsChangedError(
+            f"{store.root} holds a run with other settings ({'; '.join(changes)})",
+            "the settings of that run",
+            "use them, choose another --output, or pass --restart to discard what is there",
+        )
+    log.warning("--restart: discarding what %s holds (%s)", store.root, "; ".join(changes))
+    return None
+
+
+def begin(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identity:
+    """Decide the settings and write them into DIR; what an earlier run with others left is discarded."""
+    device = choose_device(config.device)
+    # Resolved first: settings that are wrong must not cost what is there.
+    identity = resolve(config, resolve_model(config.model, config.revision, hash_file), device)
+    if config.restart and store.exists(checkpoint.CONFIG):
+        discard_everything(store)
+    try:
+        store.publish_bytes(checkpoint.CONFIG, identity.to_json(), replace=False)
+    except FileExistsError:
+        # Another run on this DIR was first; where locks do not work, this is what keeps the two together.
+        adopted = adopt(store, config, hash_file)
+        if adopted is None:
+            raise LockedError(
+                f"another run began on {store.root} meanwhile", "one run that restarts", "run again"
+            ) from None
+        return adopted
+    return identity
+
+
+def recorded_identity(store: LocalStore) -> Identity | None:
+    """The settings in DIR; None before its first use. Raises UsageError if they cannot be read."""
+    data = store.read_bytes(checkpoint.CONFIG)
+    if data is None:
+        return None
+    try:
+        return Identity.from_json(data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(
+            f"{store.path(checkpoint.CONFIG)} is damaged or of another version of batchsent",
+            "the settings of the run in DIR",
+            "choose another --output, or remove DIR",
+        ) from error
+
+
+def model_source(identity: Identity, config: ScoreConfig, hash_file: HashFile) -> ModelSource:
+    """The files of the recorded model. Raises ModelError if they are not the ones that were recorded."""
+    name = identity.model if identity.revision else config.model
+    source = resolve_model(name, identity.revision, hash_file)
+    if source.files != identity.model_files:
+        raise ModelError(
+            f"{identity.model} has other files than when DIR was first used",
+            "the recorded model",
+            "restore it, or pass --restart",
+        )
+    return source
+
+
+def _model_changes(config: ScoreConfig, recorded: Identity, hash_file: HashFile) -> list[str]:
+    if recorded.revision is not None:
+        # A hub model: the commit was recorded, so the hub need not be asked.
+        if config.model != recorded.model and not recorded.model.endswith(f"/{config.model}"):
+            return [f"model: {recorded.model} → {config.model}"]
+        if config.revision not in (None, recorded.requested_revision, recorded.revision):
+            return [f"revision: {recorded.requested_revision or recorded.revision} → {config.revision}"]
+        return []
+    if config.model != EMBEDDED and not local_directory(config.model).is_dir():
+        return [f"model: {recorded.model} → {config.model}"]
+    source = resolve_model(config.model, config.revision, hash_file)
+    if source.files == recorded.model_files:
+        return []
+    if source.name != recorded.model:
+        return [f"model: {recorded.model} → {source.name}"]
+    names = sorted(n for n in source.files | recorded.model_files if source.files.get(n) != recorded.model_files.get(n))
+    return [f"model: {recorded.model} has changed ({', '.join(names)})"]
+
+
+def require_free_names(store: LocalStore, shards: Iterable[Shard]) -> None:
+    """Raise UsageError if the output of one of ``shards`` would replace what somebody else put into DIR."""
+    for shard in shards:
+        name = f"{shard.output_stem}.parquet"
+        if store.exists(name) and not is_ours(store, name):
+            raise UsageError(
+                f"{store.path(name)} exists and is not batchsent's",
+                "a name that is free",
+                "move it away or choose another --output",
+            )

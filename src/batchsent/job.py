@@ -1,0 +1,397 @@
+"""``batchsent score``, whole: the one place that knows every stage.
+
+    INPUT → planner → reader → encoder, batcher → classifier → restorer → writer → committer → DIR
+
+``_Run._score_parts`` is that line as code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchsent import checkpoint
+from batchsent.checkpoint import Work
+from batchsent.config import ScoreConfig
+from batchsent.digests import DigestCache
+from batchsent.directory import adopt, begin, model_source, require_free_names
+from batchsent.engines.commits import CommitThread
+from batchsent.errors import BatchsentError, IncompleteError, ModelError, ShardError, StoppedError, StorageError
+from batchsent.identity import Identity
+from batchsent.ledger import Ledger, bytes_between, committed_bytes
+from batchsent.machine import available_cores, choose_device, require_precision
+from batchsent.models.resolution import ModelSource
+from batchsent.preparation import inspect_shards, require_space
+from batchsent.records import EncodedPart, Inspection, Part, ScoredPart, Shard
+from batchsent.reporting.progress import NoProgress, Progress, showing
+from batchsent.reporting.run_report import RunReport, State
+from batchsent.schema import REASON, ROW_INDEX, TEXT
+from batchsent.stages import committer
+from batchsent.stages.planner import local_path, plan_shards
+from batchsent.stages.reader import ReaderProcess, ReadRequest
+from batchsent.stop import StopSignal
+from batchsent.storage import LocalStore
+
+if TYPE_CHECKING:
+    from batchsent.stages.classifier import Model
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_TOKEN_LIMIT = 0.2
+"""Share of unknown tokens above which the model probably does not know the language."""
+SAVE_INTERVAL_SECONDS = 5.0
+"""Between two writings of ``runs/<id>.json``, which ``batchsent status`` reads."""
+
+LoadModel = Callable[[Identity, Path, str], "Model"]
+
+
+def run_job(
+    config: ScoreConfig,
+    *,
+    progress: Progress | None = None,
+    stop: StopSignal | None = None,
+    load_model: LoadModel | None = None,
+    report: RunReport | None = None,
+) -> RunReport:
+    """Score, checkpoint, resume, publish. Returns what happened; raises BatchsentError where that is not all.
+
+    ``load_model`` stands in for the real model in measurements of everything else.
+    """
+    began = time.monotonic()
+    report = report or RunReport()
+    stop = stop or StopSignal()
+    store = LocalStore(local_path(config.output, "--output"))
+    shards = plan_shards(config.inputs, store.root)
+    report.shard_count, report.input_bytes = len(shards), sum(shard.size_bytes for shard in shards)
+    store.create()
+    with store.lock():
+        store.remove_orphans()
+        digests = DigestCache(store, stop.check)
+
+        def hash_file(path: str) -> str:
+            return digests.digest(path).sha256
+
+        identity = adopt(store, config, hash_file)
+        if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
+            store.remove_tree(checkpoint.PARTS)  # which a kill right after _SUCCESS leaves
+            report.seconds = time.monotonic() - began
+            digests.save()
+            return report
+        with ReaderProcess(stop.check) as reader:
+            # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
+            inspections = inspect_shards(reader, shards, config)
+            identity = identity or begin(store, config, hash_file)
+            ledger = Ledger(store, identity, digests, stop.check)
+            require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
+            require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
+            run = _Run(config, store, identity, ledger, digests, report, stop)
+            try:
+                run.score(reader, inspections, progress or NoProgress(), load_model or _load_model)
+            except BatchsentError as error:
+                report.end(_STATES.get(type(error), "failed"), str(error))
+                raise
+            finally:
+                report.seconds = time.monotonic() - began
+                # Neither is worth an error of its own, least of all in place of the one that ended the run.
+                with contextlib.suppress(StorageError):
+                    report.save(store)
+                    digests.save()
+    return report
+
+
+_STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
+
+
+def _has_nothing_to_do(ledger: Ledger, store: LocalStore, shards: list[Shard], report: RunReport) -> bool:
+    """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
+    if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
+        return False
+    if not all(ledger.is_finished(shard) for shard in shards):
+        return False
+    report.end("nothing to do")
+    report.totals = ledger.manifest().totals()
+    report.kept_shard_count = len(shards)
+    return True
+
+
+class _Run:
+    """One run on a DIR that is locked and whose settings are settled."""
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        store: LocalStore,
+        identity: Identity,
+        ledger: Ledger,
+        digests: DigestCache,
+        report: RunReport,
+        stop: StopSignal,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._identity = identity
+        self._ledger = ledger
+        self._digests = digests
+        self._report = report
+        self._stop = stop
+        self._works: dict[str, Work] = {}
+        self._pending: deque[Part] = deque()
+        self._saved_at = time.monotonic()
+
+    def score(
+        self, reader: ReaderProcess, inspections: list[Inspection], progress: Progress, load_model: LoadModel
+    ) -> None:
+        """Do what is left to do, then publish if all of it may be."""
+        committer.begin_changes(self._store)
+        self._report.save(self._store)
+        with CommitThread() as commits:
+            parts = self._parts(reader, inspections, commits)
+            first = next(parts, None)
+            if first is not None:  # otherwise all was committed before: no need of a model
+                self._score_parts(chain([first], parts), commits, progress, load_model)
+        self._publish({inspection.shard.name for inspection in inspections})
+
+    def _score_parts(
+        self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
+    ) -> None:
+        """Records become predictions here."""
+        from batchsent.engines.local import tokenized
+        from batchsent.stages.classifier import classify
+        from batchsent.stages.restorer import restore
+
+        identity = self._identity
+        device, source = self._device_and_model()
+        texts = map(self._sent_to_tokenizers, parts)
+        encoded_parts = tokenized(
+            texts, partial(_make_encode, source.directory, identity), workers=self._workers(device)
+        )
+        commits.start()
+        model = self._checked(source, load_model(identity, source.directory, device))
+        began = time.monotonic()
+        with showing(progress, self._report):
+            for encoded in self._waiting(encoded_parts):
+                part = self._pending.popleft()
+                self._report.count_encoded(part, encoded)
+                self._warn_of_unknown_tokens(part)
+                predictions = classify(
+                    encoded,
+                    model,
+                    label_count=len(identity.labels),
+                    multi_label=identity.multi_label,
+                    check=self._stop.check,
+                )
+                self._report.count_classified(predictions)
+                scored = restore(part, encoded, predictions, identity.labels)
+                commits.submit(self._commit, scored, began, progress)
+            commits.drain()
+
+    def _publish(self, planned: set[str]) -> None:
+        """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
+        self._stop.check()
+        manifest = self._ledger.manifest()
+        self._report.failed_shards = manifest.failed
+        self._report.totals = manifest.totals()
+        if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != planned:
+            raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
+        committer.publish_manifest(self._store, manifest)
+        if manifest.failed:
+            first_reason = next(iter(manifest.failed.values()))
+            raise IncompleteError(
+                f"{len(manifest.failed)} of {self._report.shard_count} shards failed ({first_reason})",
+                "every shard scored",
+                "mend or remove them and run again: the others are kept",
+            )
+        bad, total = manifest.bad_row_count(), self._report.totals["record_count"]
+        limit = 0.0 if self._config.on_bad_row == "fail" else self._config.max_reject_rate
+        if bad > limit * total:
+            counts = self._report.totals["reject_counts"].items()
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
+            raise IncompleteError(
+                f"{bad:,} of {total:,} records are bad ({reasons})",
+                f"at most {limit:.2%}",
+                f"look at {self._store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
+            )
+        committer.publish_success(self._store, manifest)
+        self._report.end("published")
+
+    # --- reading
+
+    def _parts(self, reader: ReaderProcess, inspections: list[Inspection], commits: CommitThread) -> Iterator[Part]:
+        """Every part that is not committed, shard by shard; the next shard is hashed while one is read."""
+        with ThreadPoolExecutor(1, "hash") as ahead:
+            for inspection, following in zip(inspections, [*inspections[1:], None], strict=True):
+                self._stop.check()
+                work = self._open(inspection)
+                if work is not None and work.progress.is_complete:
+                    commits.submit(self._ledger.finish, work)
+                elif work is not None:
+                    for index, part in enumerate(self._read(reader, work)):
+                        yield part
+                        # Begun after the first part, when the tokenizer processes have been forked.
+                        if index == 0 and following is not None:
+                            ahead.submit(self._digests.warm, following.shard.path)
+
+    def _read(self, reader: ReaderProcess, work: Work) -> Iterator[Part]:
+        """The parts of a shard that are missing, up to where it cannot be read."""
+        parts = reader.read(self._read_request(work))
+        while True:
+            try:
+                part = next(parts, None)
+            except ShardError as error:
+                self._fail(work.shard, error)
+                return
+            if part is None:
+                return
+            yield part
+
+    def _fail(self, shard: Shard, error: Exception | str) -> None:
+        self._ledger.fail(shard, error)
+        self._report.failed_shards = self._ledger.failed
+
+    def _open(self, inspection: Inspection) -> Work | None:
+        """What is left of a shard, with what is done of it counted; None if nothing is, or it cannot be read."""
+        if inspection.error is not None:
+            self._fail(inspection.shard, inspection.error)
+            return None
+        try:
+            work = self._ledger.open(inspection.shard, inspection.record_count)
+        except (ShardError, OSError) as error:
+            self._fail(inspection.shard, error)
+            return None
+        if work is None:
+            self._report.count_kept(inspection.shard.size_bytes, finished=True)
+        else:
+            self._works[work.unit] = work
+            self._report.count_kept(committed_bytes(work), finished=False)
+        return work
+
+    def _read_request(self, work: Work) -> ReadRequest:
+        identity = self._identity
+        return ReadRequest(
+            shard=work.shard,
+            unit=work.unit,
+            digest=work.digest,
+            done=work.progress.done,
+            text_column=identity.text_column,
+            kept=None if identity.keep_all else tuple(self._config.kept_columns()),
+            encoding=identity.encoding,
+            delimiter=identity.delimiter,
+            rows_per_part=identity.rows_per_part,
+            limit=identity.limit,
+        )
+
+    def _sent_to_tokenizers(self, part: Part) -> Any:
+        """The text alone travels; the part waits here for its predictions."""
+        self._pending.append(part)
+        return part.records.column(TEXT)
+
+    def _waiting(self, encoded_parts: Iterator[EncodedPart]) -> Iterator[EncodedPart]:
+        """The encoded parts; a signal that comes while waiting for one is answered at once."""
+        while True:
+            with self._stop.interruptible():
+                encoded = next(encoded_parts, None)
+            if encoded is None:
+                return
+            yield encoded
+
+    # --- scoring
+
+    def _device_and_model(self) -> tuple[str, ModelSource]:
+        identity = self._identity
+        device = choose_device(self._config.device)
+        require_precision(identity.precision, device)
+        self._report.device = device
+        log.info(
+            "scoring %s with %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
+            f"{self._report.shard_count:,} shard{'s' * (self._report.shard_count != 1)}",
+            identity.model,
+            device,
+            identity.precision,
+            identity.batching,
+            f"{identity.batch_tokens:,}",
+            identity.threads,
+            f"{identity.rows_per_part:,}",
+        )
+        return device, model_source(identity, self._config, self._hash_file)
+
+    def _checked(self, source: ModelSource, model: Model) -> Model:
+        """``model``, if its files are those that were hashed before it was loaded."""
+        self._stop.check()
+        if any(self._hash_file(str(source.directory / name)) != sha256 for name, sha256 in source.files.items()):
+            raise ModelError(f"{source.name} changed while it was loaded", "a model that holds still", "run again")
+        return model
+
+    def _hash_file(self, path: str) -> str:
+        return self._digests.digest(path).sha256
+
+    def _workers(self, device: str) -> int:
+        if isinstance(self._config.workers, int):
+            return self._config.workers
+        # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
+        return 1 if device == "cpu" else max(1, min(12, available_cores() - 2))
+
+    def _warn_of_unknown_tokens(self, part: Part) -> None:
+        if self._report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
+            log.warning(
+                "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
+                "choose a --model that does",
+                100 * self._report.unknown_token_count / self._report.token_count,
+                part.shard.name,
+                self._identity.model,
+            )
+
+    # --- committing
+
+    def _commit(self, part: ScoredPart, began: float, progress: Progress) -> None:
+        """Make a part durable, count it and show it. Runs on the thread that writes."""
+        started = time.monotonic()
+        self._ledger.commit(part)
+        report = self._report
+        report.stage_seconds.writing += time.monotonic() - started
+        report.scoring_seconds = time.monotonic() - began
+        report.count_committed(part, bytes_between(self._works[part.unit], part))
+        progress.update(report)
+        if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
+            self._saved_at = time.monotonic()
+            report.save(self._store)
+        if self._config.on_bad_row == "fail":
+            _require_no_bad_row(part)
+
+
+def _load_model(identity: Identity, directory: Path, device: str) -> Model:
+    from batchsent.models.sequence_classification import SequenceClassifier
+
+    return SequenceClassifier(directory, precision=identity.precision, device=device, threads=identity.threads)
+
+
+def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], EncodedPart]:
+    """The work of a tokenizer process: review column in, batches out."""
+    from batchsent.stages.batcher import batch_part
+    from batchsent.stages.encoder import Encoder
+
+    encoder = Encoder(directory, identity.max_length)
+
+    def encode(text: Any) -> EncodedPart:
+        encoded = encoder.encode(text)
+        return batch_part(encoded, batch_tokens=identity.batch_tokens, special_token_count=encoder.special_token_count)
+
+    return encode
+
+
+def _require_no_bad_row(part: ScoredPart) -> None:
+    reasons, indices = part.table.column(REASON).to_pylist(), part.table.column(ROW_INDEX).to_pylist()
+    for reason, row_index in zip(reasons, indices, strict=True):
+        if reason not in (None, "empty_text"):
+            raise IncompleteError(
+                f"record {row_index} of {part.shard.name} is bad ({reason})",
+                "no bad row (--on-bad-row fail)",
+                "mend it, or run again with --on-bad-row reject",
+            )

@@ -1,0 +1,76 @@
+"""What can be known to be wrong before the work starts: columns, names, space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchsent.checkpoint import PARTS
+from batchsent.config import ScoreConfig
+from batchsent.errors import InputError, StorageError
+from batchsent.identity import Identity
+from batchsent.records import Inspection, Shard
+from batchsent.schema import OUR_COLUMNS
+from batchsent.stages.reader import InspectRequest, ReaderProcess
+from batchsent.storage import LocalStore
+
+
+def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConfig) -> list[Inspection]:
+    """Look into every shard. Raises InputError if not one has the columns that were asked for."""
+    kept = config.kept_columns()
+    requests = [
+        InspectRequest(shard, config.text_column, tuple(kept), config.encoding, config.delimiter) for shard in shards
+    ]
+    inspections = [_with_free_names(inspection, kept, config.keep_all) for inspection in reader.inspect(requests)]
+    lacking = [inspection for inspection in inspections if inspection.lacks_column]
+    if lacking and all(inspection.error for inspection in inspections):
+        others = len(lacking) - 1
+        raise InputError(f"{lacking[0].error}{f' (so it is in {others} other shards)' if others else ''}")
+    return inspections
+
+
+def _with_free_names(inspection: Inspection, kept: dict[str, str], keep_all: bool) -> Inspection:
+    """A kept column must not bear the name of one of ours, nor of another one."""
+    given = inspection.columns if keep_all else ()
+    names = [*given, *(name for name in kept if name not in given)]
+    outputs = [kept.get(name, name) for name in names]
+    taken = [n for n, output in zip(names, outputs, strict=True) if output in OUR_COLUMNS or outputs.count(output) > 1]
+    if not taken or inspection.error is not None:
+        return inspection
+    error = (
+        f"the kept column {taken[0]!r} of {inspection.shard.name} has the name of another output column; "
+        f"expected a free name; pass --keep {taken[0]}=NEW"
+    )
+    return replace(inspection, error=error, lacks_column=True)
+
+
+def require_space(store: LocalStore, identity: Identity, inspections: list[Inspection]) -> None:
+    """Parts and shard files lie side by side for a while. Raises StorageError if both will hardly fit.
+
+    An estimate on the low side: a disk that fills up later costs nothing but time, a refusal that is wrong
+    would be repeated for ever.
+    """
+    needed = sum(2 * _estimated_output_bytes(inspection, identity) for inspection in inspections)
+    needed -= store.size_bytes(PARTS)
+    free = store.free_bytes()
+    if needed > free:
+        raise StorageError(
+            f"{_spoken_bytes(free)} free in {store.root}",
+            f"about {_spoken_bytes(needed)}",
+            "free space or choose another --output, and run again",
+        )
+
+
+def _spoken_bytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _estimated_output_bytes(inspection: Inspection, identity: Identity) -> int:
+    """About what a shard's file will take, from its size and what is kept of it; zstd halves text."""
+    size, records = inspection.shard.size_bytes, inspection.record_count
+    if records is None:
+        records = size * (3 if inspection.shard.compression else 1) // 300
+    if identity.limit is not None:
+        records = min(records, identity.limit)
+    own = records * (8 + 4 * len(identity.labels) + 8 * len(identity.keep))
+    keeps_text = identity.keep_all or any(item.partition("=")[0] == identity.text_column for item in identity.keep)
+    return own + (size // 2 if keeps_text else 0)

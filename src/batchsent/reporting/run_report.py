@@ -1,0 +1,178 @@
+"""What happened in one run: counted while it goes, written to ``runs/<id>.json``, returned by ``batchsent.score``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import socket
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from batchsent.checkpoint import RUNS
+from batchsent.identity import SCHEMA_VERSION
+from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
+from batchsent.schema import REASON, value_counts
+from batchsent.storage import LocalStore
+
+State = Literal["running", "published", "nothing to do", "not published", "stopped", "failed"]
+
+_LIBRARIES = ("batchsent", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "huggingface-hub")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what decides the numbers and the bytes, without importing any of it."""
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def new_run_id() -> str:
+    """Sorts by time, and is one of its kind."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass
+class StageSeconds:
+    """Time spent in each stage. Reading and tokenizing run beside the forward passes, in other processes."""
+
+    reading: float = 0.0
+    tokenizing: float = 0.0
+    forward: float = 0.0
+    writing: float = 0.0
+
+
+@dataclass
+class RunReport:
+    """One run's own work, and what DIR holds at its end."""
+
+    run_id: str = field(default_factory=new_run_id)
+    state: State = "running"
+    message: str = ""
+    """The error that ended the run, if one did."""
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    seconds: float = 0.0
+    """Wall time of the whole run."""
+    scoring_seconds: float = 0.0
+    """Wall time from the first part's tokens to the last commit: start-up excluded."""
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=library_versions)
+
+    record_count: int = 0
+    """Records committed by this run."""
+    row_count: int = 0
+    reject_counts: dict[str, int] = field(default_factory=dict)
+    token_count: int = 0
+    """Tokens in the batches, padding not counted; identical texts count once."""
+    padding_count: int = 0
+    unknown_token_count: int = 0
+    distinct_text_count: int = 0
+    part_count: int = 0
+    split_count: int = 0
+    """Batches halved because the device ran out of memory."""
+    rerun_count: int = 0
+    """Texts run again in fp32."""
+    stage_seconds: StageSeconds = field(default_factory=StageSeconds)
+
+    shard_count: int = 0
+    kept_shard_count: int = 0
+    """Shards that earlier runs had finished."""
+    failed_shards: dict[str, str] = field(default_factory=dict)
+    input_bytes: int = 0
+    done_bytes: int = 0
+    """Of the input, for the share that is done."""
+    kept_bytes: int = 0
+    """Of ``done_bytes``: what earlier runs had committed."""
+    totals: dict[str, Any] = field(default_factory=dict)
+    """What the manifest counts in the whole of DIR, once it is written."""
+    _warned: bool = False
+
+    @property
+    def padding_share(self) -> float:
+        """Of all token positions that went through the model."""
+        positions = self.token_count + self.padding_count
+        return self.padding_count / positions if positions else 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        """Records committed per second of scoring."""
+        return self.record_count / self.scoring_seconds if self.scoring_seconds > 0 else 0.0
+
+    @property
+    def reject_count(self) -> int:
+        """Records of this run without a prediction."""
+        return sum(self.reject_counts.values())
+
+    def end(self, state: State, message: str = "") -> None:
+        """The run is over."""
+        self.state, self.message = state, message
+
+    def count_kept(self, size_bytes: int, *, finished: bool) -> None:
+        """Input that earlier runs had committed."""
+        self.kept_shard_count += finished
+        self.kept_bytes += size_bytes
+        self.done_bytes += size_bytes
+
+    def count_encoded(self, part: Part, encoded: EncodedPart) -> None:
+        """A part is read and tokenized."""
+        tokens = sum(int(batch.lengths.sum()) for batch in encoded.batches)
+        self.token_count += tokens
+        self.padding_count += sum(batch.input_ids.size for batch in encoded.batches) - tokens
+        self.unknown_token_count += encoded.unknown_token_count
+        self.distinct_text_count += len(encoded.token_counts)
+        self.stage_seconds.reading += part.read_seconds
+        self.stage_seconds.tokenizing += encoded.encode_seconds
+
+    def count_classified(self, predictions: Predictions) -> None:
+        """A part went through the model."""
+        self.split_count += predictions.split_count
+        self.rerun_count += predictions.rerun_count
+        self.stage_seconds.forward += predictions.forward_seconds
+
+    def unknown_tokens_exceed(self, limit: float) -> bool:
+        """True once: when the share of unknown tokens is first seen above ``limit``."""
+        if self._warned or self.unknown_token_count <= limit * self.token_count:
+            return False
+        self._warned = True
+        return True
+
+    def count_committed(self, part: ScoredPart, size_bytes: int) -> None:
+        """A part is durable; ``size_bytes`` of the input are done with it."""
+        rejects = value_counts(part.table.column(REASON))
+        self.part_count += 1
+        self.record_count += part.table.num_rows
+        self.row_count += part.table.num_rows - sum(rejects.values())
+        for reason, count in rejects.items():
+            self.reject_counts[reason] = self.reject_counts.get(reason, 0) + count
+        self.done_bytes += size_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+
+    def save(self, store: LocalStore) -> None:
+        """Write ``runs/<id>.json``."""
+        content = {"schema_version": SCHEMA_VERSION, "updated_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        data = json.dumps(content | self.to_dict(), indent=1, ensure_ascii=False)
+        store.publish_bytes(f"{RUNS}/{self.run_id}.json", data.encode() + b"\n")
+
+
+def latest_run(store: LocalStore) -> dict[str, Any] | None:
+    """The record of the run that began last, as it stands in DIR."""
+    for name in reversed(store.list(RUNS)):
+        try:
+            content = json.loads(store.read_bytes(f"{RUNS}/{name}") or b"")
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            return content
+    return None

@@ -1,0 +1,62 @@
+"""The closing summary: what was done, how fast, and where the time went."""
+
+from __future__ import annotations
+
+from batchsent.reporting.progress import spoken_seconds
+from batchsent.reporting.run_report import RunReport
+
+
+def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
+    """(name, value) pairs in the order a person asks for them."""
+    totals = report.totals
+    lines = [("result", f"{report.state}: {output}")]
+    if totals:
+        lines.append(("rows in DIR", f"{totals['row_count']:,} of {totals['record_count']:,} records"))
+        lines.append(("labels", _shares(totals["label_counts"])))
+        if totals["reject_counts"]:
+            lines.append(
+                (
+                    "rejected",
+                    ", ".join(f"{count:,} {reason}" for reason, count in totals["reject_counts"].items()),
+                )
+            )
+    shards = f"{report.shard_count:,}"
+    if report.kept_shard_count:
+        shards += f", {report.kept_shard_count:,} finished before"
+    if report.failed_shards:
+        shards += f", {len(report.failed_shards):,} failed"
+    lines.append(("shards", shards))
+    if report.record_count:
+        lines += _work_lines(report)
+    lines.append(("time", f"{spoken_seconds(report.seconds)}, {spoken_seconds(report.scoring_seconds)} of it scoring"))
+    return lines
+
+
+def _work_lines(report: RunReport) -> list[tuple[str, str]]:
+    stage = report.stage_seconds
+    lines = [
+        (
+            "this run",
+            f"{report.record_count:,} records, {report.rows_per_second:,.1f} rows/s on {report.device}",
+        ),
+        (
+            "tokens",
+            f"{report.token_count:,} in {report.distinct_text_count:,} distinct texts, "
+            f"{report.padding_share:.1%} padding",
+        ),
+        (
+            "seconds in",
+            f"reading {stage.reading:.1f}, tokenizing {stage.tokenizing:.1f}, forward {stage.forward:.1f}, "
+            f"writing {stage.writing:.1f} (side by side)",
+        ),
+    ]
+    if report.split_count:
+        lines.append(("out of memory", f"{report.split_count:,} batches halved"))
+    if report.rerun_count:
+        lines.append(("not finite", f"{report.rerun_count:,} texts run again in fp32"))
+    return lines
+
+
+def _shares(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    return ", ".join(f"{label} {count / total:.1%}" for label, count in counts.items()) if total else "none"

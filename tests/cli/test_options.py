@@ -1,0 +1,326 @@
+"""Every option on the command line and in a job file, as one list; the command line wins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from batchsent.cli import main, score
+from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+
+Score = Callable[..., ScoreConfig]
+Refused = Callable[..., str]
+
+AVAILABLE: dict[str, tuple[str, object]] = {
+    "text-column": ("body", "body"),
+    "label-column": ("gold", "gold"),
+    "encoding": ("latin-1", "latin-1"),
+    "delimiter": (";", ";"),
+    "limit": ("5", 5),
+    "model": ("ns/m", "ns/m"),
+    "revision": ("v1", "v1"),
+    "task": ("sequence-classification", "sequence-classification"),
+    "max-length": ("64", 64),
+    "long-text": ("truncate", "truncate"),
+    "precision": ("bf16", "bf16"),
+    "backend": ("torch", "torch"),
+    "batching": ("padded", "padded"),
+    "batch-tokens": ("4096", 4096),
+    "threads": ("2", 2),
+    "rows-per-part": ("100", 100),
+    "on-bad-row": ("fail", "fail"),
+    "max-reject-rate": ("0.25", 0.25),
+    "audit": ("0", 0),
+    "device": ("cpu", "cpu"),
+    "workers": ("3", 3),
+    "engine": ("local", "local"),
+    "progress": ("none", "none"),
+    "log-format": ("json", "json"),
+}
+"""Options that take one value: as it is written, and as it arrives."""
+
+NOT_YET: dict[str, str] = {
+    "prompt": "{text}",
+    "calibration": "t.json",
+    "window-overlap": "4",
+    "window-aggregate": "mean",
+    "baseline": "m.json",
+    "max-drift": "0.1",
+    "replicas": "2",
+    "metrics-file": "m.txt",
+    "report": "r.html",
+    "verbalizer": "A=b",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[ScoreConfig]:
+    made: list[ScoreConfig] = []
+    monkeypatch.setattr(score, "run", made.append)
+    return made
+
+
+@pytest.fixture
+def scored(configs: list[ScoreConfig], capsys: pytest.CaptureFixture[str]) -> Score:
+    """Call ``batchsent score``; returns the config that the job is given."""
+
+    def call(*arguments: str) -> ScoreConfig:
+        with pytest.raises(SystemExit) as ended:
+            main(["score", *arguments])
+        assert (ended.value.code, capsys.readouterr().err) == (0, "")
+        return configs.pop()
+
+    return call
+
+
+@pytest.fixture
+def refused(configs: list[ScoreConfig], capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Call ``batchsent score``, which must end with exit 2 and one line; returns that line."""
+
+    def call(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["score", *arguments])
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out, configs) == (2, "", []), err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        return err
+
+    return call
+
+
+def job(text: str, name: str = "job.toml") -> tuple[str, str]:
+    Path(name).write_text(text, encoding="utf-8")
+    return "--config", name
+
+
+def of_score() -> dict[str, click.Parameter]:
+    return {parameter.opts[0]: parameter for parameter in score.command.params}
+
+
+# --- the command line
+
+
+def test_every_option_is_on_the_command_line() -> None:
+    expected = {f"--{option_name(f.name)}" for f in option_fields()}
+    assert of_score().keys() == expected | {"--output", "--config", "inputs"}
+    fields = {f.name: f for f in option_fields()}
+    for parameter in of_score().values():
+        if parameter.name in fields:
+            definition = fields[parameter.name]
+            assert isinstance(parameter, click.Option)
+            assert parameter.help == definition.metadata["help"]
+            assert parameter.default == definition.default
+            if definition.metadata["choices"]:
+                assert isinstance(parameter.type, click.Choice)
+                assert tuple(parameter.type.choices) == definition.metadata["choices"]
+
+
+def test_options_stand_in_the_order_of_the_fields() -> None:
+    names = [name.removeprefix("--") for name in of_score()]
+    assert [n for n in names if n not in ("inputs", "output", "config")] == [
+        option_name(f.name) for f in option_fields()
+    ]
+
+
+def test_every_option_of_this_version_is_tried_here() -> None:
+    assert AVAILABLE.keys() | NOT_YET.keys() | {"keep", "keep-all", "calibrate-prompt", "restart"} == {
+        option_name(f.name) for f in option_fields()
+    }
+
+
+def test_defaults_are_those_of_the_config(scored: Score) -> None:
+    assert scored("x.csv", "--output", "o") == ScoreConfig(inputs=("x.csv",), output="o")
+
+
+@pytest.mark.parametrize("name", sorted(AVAILABLE))
+def test_every_value_arrives(scored: Score, name: str) -> None:
+    written, expected = AVAILABLE[name]
+    field = name.replace("-", "_")
+    for arguments in (("x.csv", f"--{name}", written), (f"--{name}={written}", "x.csv")):
+        config = scored(*arguments, "--output", "o")
+        assert config == ScoreConfig(inputs=("x.csv",), output="o", **{field: expected})  # type: ignore[arg-type]
+        assert type(getattr(config, field)) is type(expected)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, (_, _) in AVAILABLE.items() if n != "audit"))
+def test_auto_is_taken_where_it_is_the_default(scored: Score, refused: Refused, name: str) -> None:
+    field = next(f for f in option_fields() if option_name(f.name) == name)
+    if field.default == AUTO:
+        assert getattr(scored("x.csv", "--output", "o", f"--{name}", "auto"), field.name) == AUTO
+    elif not isinstance(field.default, str | None) or field.metadata["choices"] or name == "limit":
+        assert f"--{name}" in refused("x.csv", "--output", "o", f"--{name}", "auto")
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_what_does_not_exist_yet_is_refused_by_name(refused: Refused, name: str) -> None:
+    assert f"--{name} is not available" in refused("x.csv", "--output", "o", f"--{name}", NOT_YET[name])
+    value = NOT_YET[name]
+    toml = (
+        f'["{value}"]' if name == "verbalizer" else value if value[0].isdigit() and name != "replicas" else f'"{value}"'
+    )
+    assert f"--{name} is not available" in refused("x.csv", "--output", "o", *job(f"{name} = {toml}"))
+
+
+def test_flags_and_repeated_options(scored: Score, refused: Refused) -> None:
+    config = scored("a", "b", "--output", "o", "--keep-all", "--restart", "--keep", "id", "--keep", "stars=rating")
+    assert (config.inputs, config.keep) == (("a", "b"), ("id", "stars=rating"))
+    assert config.keep_all is True
+    assert config.restart is True
+    assert "--calibrate-prompt is not available" in refused("a", "--output", "o", "--calibrate-prompt")
+
+
+def test_a_name_that_begins_with_a_dash(scored: Score) -> None:
+    assert scored("--output", "o", "--", "-x.csv").inputs == ("-x.csv",)
+
+
+def test_a_tab_can_be_written(scored: Score) -> None:
+    for written in ("\t", "\\t"):
+        assert scored("x.csv", "--output", "o", "--delimiter", written).delimiter == "\t"
+    assert scored("x.csv", "--output", "o", *job('delimiter = "\\t"')).delimiter == "\t"
+
+
+# --- job files
+
+
+def test_a_job_file_says_all_of_it(scored: Score) -> None:
+    lines = ['input = ["a.csv", "b.csv"]', 'output = "o"', 'keep = ["id", "stars=rating"]', "keep-all = true"]
+    values: dict[str, Any] = {}
+    for name, (_, value) in AVAILABLE.items():
+        lines.append(f"{name} = {json.dumps(value)}")
+        values[name.replace("-", "_")] = value
+    config = scored(*job("\n".join([*lines, "restart = true"])))
+    assert config == ScoreConfig(
+        inputs=("a.csv", "b.csv"), output="o", keep=("id", "stars=rating"), keep_all=True, restart=True, **values
+    )
+
+
+@pytest.mark.parametrize("written", ['"a.csv"', '["a.csv"]'])
+def test_input_is_a_string_or_a_list(scored: Score, written: str) -> None:
+    assert scored(*job(f'input = {written}\noutput = "o"')).inputs == ("a.csv",)
+
+
+def test_the_command_line_wins(scored: Score) -> None:
+    file = job('input = "a.csv"\noutput = "o"\nlimit = 5\nkeep = ["id"]\ndevice = "cuda"\nmax-length = 64')
+    for before, after in (((), file), (file, ())):
+        config = scored(
+            *before, "b.csv", "--output", "p", "--limit", "6", "--keep", "x", "--max-length", "auto", *after
+        )
+        assert (config.inputs, config.output, config.limit, config.keep) == (("b.csv",), "p", 6, ("x",))
+        assert (config.max_length, config.device) == (AUTO, "cuda")
+
+
+def test_the_command_line_wins_with_the_default(scored: Score) -> None:
+    assert scored(*job('text-column = "body"'), "a.csv", "--output", "o", "--text-column", "text").text_column == "text"
+
+
+def test_auto_and_comments_in_a_job_file(scored: Score) -> None:
+    config = scored(*job('# nightly\ninput = "a"\noutput = "o" # here\nthreads = "auto"\nmax-length = "auto"\n'))
+    assert (config.threads, config.max_length) == (AUTO, AUTO)
+
+
+def test_an_empty_job_file(scored: Score) -> None:
+    assert scored("x.csv", "--output", "o", *job("")) == scored("x.csv", "--output", "o")
+
+
+def test_whole_numbers_where_a_share_is_asked_for(scored: Score) -> None:
+    assert scored("x.csv", "--output", "o", *job("max-reject-rate = 1")).max_reject_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("text_column", "did you mean 'text-column'?"),
+        ("textcolumn", "did you mean 'text-column'?"),
+        ("inputs", "did you mean 'input'?"),
+        ("Output", "did you mean 'output'?"),
+        ("modle", "did you mean 'model'?"),
+        ("zzzzzz", "remove it"),
+        ("config", ""),
+        ("debug", ""),
+    ],
+)
+def test_an_unknown_key_is_an_error(refused: Refused, key: str, suggestion: str) -> None:
+    line = refused(*job(f'input = "a"\noutput = "o"\n{key} = "x"'))
+    assert f"job.toml has the unknown key '{key}'" in line
+    assert suggestion in line
+
+
+def test_a_table_is_an_unknown_key(refused: Refused) -> None:
+    assert "unknown key 'score'" in refused(*job('[score]\ninput = "a"'))
+
+
+@pytest.mark.parametrize("text", ["input = ", "input = a", "= 3", "limit = 1\nlimit = 2", "input = 'a", "\x00"])
+def test_what_is_not_toml_is_one_clear_line(refused: Refused, text: str) -> None:
+    assert "--config job.toml is not TOML" in refused(*job(text))
+
+
+def test_a_job_file_that_cannot_be_read(refused: Refused, tmp_path: Path) -> None:
+    assert "--config none.toml cannot be read" in refused("--config", "none.toml")
+    (tmp_path / "folder").mkdir()
+    assert "--config folder cannot be read" in refused("--config", "folder")
+    (tmp_path / "latin.toml").write_bytes('input = "é"'.encode("latin-1"))
+    assert "--config latin.toml cannot be read" in refused("--config", "latin.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("input", "5"),
+        ("input", "true"),
+        ("input", "[1, 2]"),
+        ("input", '["a.csv", 5]'),
+        ("input", "{a = 1}"),
+        ("output", "5"),
+        ("output", '["o"]'),
+        ("text-column", "5"),
+        ("text-column", '["text"]'),
+        ("text-column", "{a = 1}"),
+        ("text-column", "2026-11-22"),
+        ("model", "true"),
+        ("limit", '"many"'),
+        ("limit", "2.5"),
+        ("limit", "true"),
+        ("limit", "[5]"),
+        ("limit", "0"),
+        ("max-length", "20.5"),
+        ("max-length", '"long"'),
+        ("max-length", "4"),
+        ("threads", "true"),
+        ("threads", "1.9"),
+        ("workers", "2.0"),
+        ("rows-per-part", "1000001"),
+        ("max-reject-rate", '"high"'),
+        ("max-reject-rate", "nan"),
+        ("max-reject-rate", "1.5"),
+        ("max-reject-rate", "true"),
+        ("keep", '"id"'),
+        ("keep", "5"),
+        ("keep", "[1]"),
+        ("keep", '[["id"]]'),
+        ("keep", '["id", "id"]'),
+        ("keep-all", '"maybe"'),
+        ("keep-all", "1"),
+        ("keep-all", "[true]"),
+        ("restart", "0"),
+        ("precision", '"fp64"'),
+        ("precision", "32"),
+        ("device", '"gpu"'),
+        ("progress", "false"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_one_clear_line(refused: Refused, name: str, written: str) -> None:
+    values = {"input": '"a.csv"', "output": '"o"', name: written}
+    line = refused(*job("\n".join(f"{key} = {value}" for key, value in values.items())))
+    assert name in line or (name == "input" and "INPUT" in line)
+    assert "bug" not in line

@@ -1,0 +1,224 @@
+"""``batchsent status``: what it says of every state that a run can be in, and that it writes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchsent
+from batchsent.checkpoint import CONFIG, MANIFEST, PARTS, RUNS, SUCCESS, load_manifest
+from batchsent.cli import main
+from batchsent.config import ScoreConfig
+from batchsent.errors import IncompleteError
+from batchsent.job import run_job
+from batchsent.reporting.progress import NoProgress
+from batchsent.reporting.run_report import RunReport
+from batchsent.reporting.status import FAILURES_SHOWN, manifest_lines
+from batchsent.storage import LocalStore
+from support import write_csv
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of the job answers it."""
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_model: Path) -> dict[str, Any]:
+    return {"model": str(tiny_model), "precision": "fp32", "threads": 1, "rows_per_part": 4, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def finished(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DIR that is published: two shards, 11 records, one of them empty."""
+    root = tmp_path_factory.mktemp("status")
+    write_csv(root / "in" / "a.csv", ["good film", "", "bad"])
+    write_csv(root / "in" / "b.csv", ["good film", "bad"] * 4)
+    batchsent.score(str(root / "in"), output=str(root / "out"), **settings)
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def failed(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DIR that is not published, because a shard cannot be read; its parts are still there."""
+    root = tmp_path_factory.mktemp("status-failed")
+    write_csv(root / "in" / "a.csv", ["good film", "", "bad", "bad", "good", "film"])
+    (root / "in" / "b.csv").write_text('text\n"it never ends\n')
+    with pytest.raises(IncompleteError):
+        batchsent.score(str(root / "in"), output=str(root / "out"), **settings)
+    return root / "out"
+
+
+@pytest.fixture
+def copied(request: pytest.FixtureRequest, tmp_path: Path) -> LocalStore:
+    """A copy of 'finished' or 'failed' for a test that changes it."""
+    return LocalStore(shutil.copytree(request.getfixturevalue(request.param), tmp_path / "out"))
+
+
+def status(root: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The lines by name; nothing in DIR may have changed."""
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(root)])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    pairs = [line.strip().split("  ", 1) for line in out.splitlines()]
+    return {pair[0]: pair[1] for pair in reversed(pairs)}
+
+
+def change_record(store: LocalStore, **changes: Any) -> dict[str, Any]:
+    """Make the run's record say something else; returns it."""
+    name = f"{RUNS}/{store.list(RUNS)[-1]}"
+    record: dict[str, Any] = json.loads(store.read_bytes(name) or b"") | changes
+    store.publish_bytes(name, json.dumps(record).encode())
+    return record
+
+
+def as_if_unfinished(store: LocalStore, **changes: Any) -> dict[str, Any]:
+    """What a run leaves that did not come to its end."""
+    store.path(SUCCESS).unlink(missing_ok=True)
+    store.path(MANIFEST).unlink(missing_ok=True)
+    return change_record(store, totals={}, failed_shards={}, message="", **changes)
+
+
+def test_published(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = status(finished, capsys)
+    assert lines["state"] == "published"
+    assert lines["model"].startswith("tiny-bert (sha256:")
+    assert lines["precision"] == "fp32"
+    assert lines["device"] == "cpu"
+    assert lines["shards"] == "2 of 2 done"
+    assert lines["records"] == "11, 10 of them scored"
+    assert lines["rejected"] == "1 empty_text"
+    assert lines["speed"].endswith("rows/s (11 records by this run)")
+    assert "UTC, " in lines["started"]
+    assert "UTC, " in lines["last update"]
+    assert "time left" not in lines
+
+
+def test_not_published_says_why(failed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = status(failed, capsys)
+    assert lines["state"].startswith("not published: 1 of 2 shards failed (")
+    assert lines["shards"] == "1 of 2 done, 1 failed"
+    assert "b.csv" in lines["failed"]
+    assert lines["records"] == "6, 5 of them scored"
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_killed_counts_what_is_committed(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    as_if_unfinished(copied, state="running", kept_shard_count=0, done_bytes=0)
+    lines = status(copied.root, capsys)
+    assert lines["state"].startswith("stopped: the run (pid ")
+    assert lines["state"].endswith("run the same command again to resume")
+    assert lines["shards"] == "1 of 2 done"
+    assert lines["records"] == "6 committed, not published yet"
+    assert lines["parts"] == "2 committed"
+    assert lines["rejected"] == "1 empty_text"
+    assert 0 < float(lines["input"].partition("%")[0]) < 100
+    assert "time left" not in lines
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_parts_of_a_shard_that_is_not_finished(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    as_if_unfinished(copied, state="running", kept_shard_count=0, done_bytes=0)
+    (entry,) = copied.path(PARTS).glob("*/shard-*.json")
+    entry.unlink()
+    (last,) = entry.parent.glob("00000001-*.parquet")
+    last.write_bytes(last.read_bytes()[:-9])  # damaged: the next run scores it again
+    lines = status(copied.root, capsys)
+    assert lines["shards"] == "0 of 2 done"
+    assert lines["records"] == "4 committed, not published yet"
+    assert lines["rejected"] == "1 empty_text"
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_running(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    record = as_if_unfinished(copied, state="running", record_count=60, scoring_seconds=30.0, kept_bytes=0)
+    change_record(copied, done_bytes=record["input_bytes"] // 2)
+    with copied.lock():
+        lines = status(copied.root, capsys)
+    assert lines["state"] == f"running (pid {record['pid']} on {record['host']})"
+    assert lines["speed"] == "2.0 rows/s (60 records by this run)"
+    assert lines["time left"].startswith("about ")
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_killed_elsewhere_may_still_run(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    as_if_unfinished(copied, state="running", host="another-node")
+    assert status(copied.root, capsys)["state"].startswith("stopped, or running on another-node where")
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("stopped", "stopped by SIGTERM; run it again"), ("failed", "failed: stopped by SIGTERM; run it again")],
+)
+def test_stopped_says_why(copied: LocalStore, capsys: pytest.CaptureFixture[str], state: str, expected: str) -> None:
+    as_if_unfinished(copied)
+    change_record(copied, state=state, message="stopped by SIGTERM; run it again")
+    assert status(copied.root, capsys)["state"] == expected
+
+
+@pytest.mark.parametrize("copied", ["finished"], indirect=True)
+def test_success_that_is_gone_or_damaged(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    copied.path(SUCCESS).write_text("no hash")
+    assert status(copied.root, capsys)["state"].startswith("not published: _SUCCESS is missing or damaged")
+
+
+@pytest.mark.parametrize("copied", ["finished"], indirect=True)
+def test_runs_at_their_very_beginning(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    with copied.lock():
+        assert status(copied.root, capsys)["state"] == "published; a run is looking for changes now"
+        as_if_unfinished(copied)
+        shutil.rmtree(copied.path(RUNS))
+        lines = status(copied.root, capsys)
+        assert lines["state"] == "running: it has just begun"
+        assert lines["records"] == "0 committed, not published yet"
+    assert status(copied.root, capsys)["state"].startswith("stopped: nothing was scored yet")
+    copied.path(CONFIG).unlink()
+    with copied.lock():
+        assert status(copied.root, capsys) == {"state": "running: it has just begun, its settings are not written yet"}
+
+
+def test_many_failures_are_counted_not_listed(failed: Path) -> None:
+    manifest = load_manifest(LocalStore(failed))
+    assert manifest is not None
+    many = replace(manifest, failed={f"{index}.csv": "gone" for index in range(FAILURES_SHOWN + 3)})
+    shown = [value for name, value in manifest_lines(many) if name == "failed"]
+    assert shown == ["gone"] * FAILURES_SHOWN + ["... and 3 more, in _batchsent/manifest.json"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "it is not a batchsent directory"), ("a", "does not exist")])
+def test_not_a_batchsent_directory_is_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(tmp_path / name)])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_cut_off_in_the_middle(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class CutOff(NoProgress):
+        def update(self, report: RunReport) -> None:
+            if report.part_count == 2:
+                raise Killed
+
+    given = write_csv(tmp_path / "in" / "a.csv", ["good film", "bad", ""] * 6)
+    with pytest.raises(Killed):
+        run_job(ScoreConfig(inputs=(str(given),), output=str(tmp_path / "out"), **settings), progress=CutOff())
+    lines = status(tmp_path / "out", capsys)
+    assert lines["state"].startswith("stopped: ")
+    committed = int(lines["records"].partition(" ")[0])
+    assert 8 <= committed < 18

@@ -1,0 +1,95 @@
+"""The documentation is true: its commands run, its map names every file, its tables are those of the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+NOT_RUN = "# not run by the tests: "
+
+
+def commands(path: Path) -> list[str]:
+    """The lines of a page's shell blocks."""
+    return [line for block in FENCE.findall(path.read_text(encoding="utf-8")) for line in block.splitlines() if line]
+
+
+def load(path: Path) -> ModuleType:
+    """A script of the repository as a module."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.process
+def test_the_commands_of_the_readme_run_in_an_empty_folder(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples/reviews/shop-2026-11-01.csv", tmp_path / "reviews.csv")
+    shutil.copytree(ROOT / "examples/reviews", tmp_path / "dumps")
+    lines = commands(ROOT / "README.md")
+    run = [line for line in lines if line.startswith("batchsent ") and NOT_RUN not in line]
+    assert len(run) >= 5
+    for line in run:
+        words = shlex.split(line)[1:]
+        result = subprocess.run(
+            [sys.executable, "-m", "batchsent", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+    assert (tmp_path / "scored/_SUCCESS").exists()
+    assert (tmp_path / "scored-dumps/2026-11-02/shop.parquet").exists()
+
+
+def test_every_other_command_of_the_readme_says_why_it_is_not_run() -> None:
+    for line in commands(ROOT / "README.md"):
+        is_ours = line.startswith(("batchsent ", "make ", "git "))
+        assert is_ours or NOT_RUN in line, line
+
+
+def test_the_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        named = {target for line in commands(page) for target in re.findall(r"^make ([a-z-]+)", line)}
+        assert named <= targets, page
+
+
+def test_the_file_map_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.split("<!-- file map")[1].split("<!-- end of file map -->")[0]
+    named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")}
+    assert named - modules == {"src/batchsent/models/embedded/"}
+    assert modules - named == set()
+
+
+def test_the_tables_of_options_are_those_of_the_code() -> None:
+    page = load(ROOT / "docs/options_table.py")
+    text = page.GUIDE.read_text(encoding="utf-8")
+    assert text == page.updated(text), "run: python docs/options_table.py"
+
+
+def test_the_measured_numbers_are_those_that_were_recorded() -> None:
+    page = load(ROOT / "benchmarks/tables.py")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text == page.updated(text), "run: python benchmarks/tables.py"
+    for path in (ROOT / "benchmarks/results").glob("*.json"):
+        environment = json.loads(path.read_bytes())["environment"]
+        assert {"date", "cpu", "cores", "versions", "command"} <= environment.keys(), path
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "jobs/README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
