@@ -1,0 +1,117 @@
+"""Writes the recorded results into docs/benchmarks.md.
+
+    python benchmarks/tables.py
+
+A table stands between two marks that name its result; the text around the marks is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+MARKED = re.compile(r"(<!-- result: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Result = dict[str, Any]
+
+
+def updated(text: str) -> str:
+    """``text`` with every marked table as the recorded results have it."""
+    return MARKED.sub(lambda match: match[1] + _section(match[2]) + match[3], text)
+
+
+def _section(name: str) -> str:
+    result: Result = json.loads((HERE / "results" / f"{name}.json").read_bytes())
+    return "\n".join([*TABLES[name](result), "", _environment(result["environment"]), ""])
+
+
+def _environment(found: Result) -> str:
+    versions = found["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "pyarrow", "python"))
+    bf16 = "" if found["native_bf16"] else "no "
+    return (
+        f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16), {named}."
+    )
+
+
+def _equality(result: Result) -> list[str]:
+    lines = [
+        "| model | texts | precision | largest difference | same label | where the two best differ by more than 0.02 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        clear = row["same_labels_where_margin_above_0.02"]
+        lines.append(
+            f"| {row['model']} | {row['texts']:,} | {row['precision']} | {row['largest_difference']:.1e} "
+            f"| {row['same_labels']:.2%} | {clear:.2%} |"
+        )
+    return lines
+
+
+def _memory(result: Result) -> list[str]:
+    lines = ["| input | peak of all processes | job | reader | tokenizers | ratio |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        for size in ("small", "large"):
+            peak = row[size]
+            roles = " | ".join(f"{peak['by_role_mb'].get(role, 0):,.0f} MB" for role in ("job", "reader", "tokenizers"))
+            ratio = f"{row['ratio']:.3f}" if size == "large" else ""
+            lines.append(
+                f"| {peak['size_mb']:,.0f} MB {row['format']} | {peak['total_mb']:,.0f} MB | {roles} | {ratio} |"
+            )
+    return lines
+
+
+def _overhead(result: Result) -> list[str]:
+    lines = ["| bare forward passes | whole job | ratio |", "|---|---|---|"]
+    lines += [
+        f"| {pair['bare_seconds']:.1f} s | {pair['job_seconds']:.1f} s | {pair['ratio']:.3f} |"
+        for pair in result["pairs"]
+    ]
+    return [*lines, "", f"Median ratio **{result['median_ratio']:.3f}** over {result['rows']:,} texts."]
+
+
+def _kills(result: Result) -> list[str]:
+    lines = ["| | |", "|---|---|"]
+    names = {
+        "kills": "kills with SIGKILL",
+        "runs": "runs",
+        "touched_parts": "committed parts that a later run touched",
+        "temporary_files_left": "temporary files left",
+    }
+    lines += [f"| {text} | {result[name]} |" for name, text in names.items()]
+    return [*lines, f"| files that differ from the uninterrupted run's | {len(result['differing_files'])} |"]
+
+
+def _startup(result: Result) -> list[str]:
+    lines = ["| whole process | median | largest |", "|---|---|---|"]
+    lines += [
+        f"| {row['what']} | {row['median_seconds']:.2f} s | {row['largest_seconds']:.2f} s |" for row in result["rows"]
+    ]
+    return lines
+
+
+def _budget(result: Result) -> list[str]:
+    budgets = list(result["rows"][0]["tokens_per_second"])
+    lines = [f"| tokens/s at | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|{'---|' * len(budgets)}"]
+    for row in result["rows"]:
+        rates = " | ".join(f"{row['tokens_per_second'][budget]:,.0f}" for budget in budgets)
+        lines.append(f"| {row['precision']} | {rates} |")
+    return lines
+
+
+TABLES: dict[str, Callable[[Result], list[str]]] = {
+    "equality": _equality,
+    "memory": _memory,
+    "overhead": _overhead,
+    "kills": _kills,
+    "startup": _startup,
+    "budget": _budget,
+}
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
