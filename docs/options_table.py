@@ -1,0 +1,49 @@
+"""Writes the tables of options into guide.md, from the one list of them.
+
+python docs/options_table.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, option_fields, option_name
+
+GUIDE = Path(__file__).parent / "guide.md"
+BEGIN, END = "<!-- options: written by docs/options_table.py -->\n", "<!-- end of options -->"
+
+
+def tables() -> str:
+    """A table for each group, in the order of the fields."""
+    lines: list[str] = []
+    group = None
+    for definition in option_fields():
+        if definition.metadata["group"] != group:
+            group = definition.metadata["group"]
+            lines += ["", f"**{group}**", "", "| option | default | kind | |", "|---|---|---|---|"]
+        lines.append(_row(definition))
+    return "\n".join(lines) + "\n\n"
+
+
+def _row(definition: Field[Any]) -> str:
+    rule, name = definition.metadata, definition.name
+    argument = "|".join(rule["choices"]) or rule["metavar"]
+    default = "" if definition.default in (None, (), False) else f"`{definition.default}`"
+    note = " *Not available yet.*" if name in UNAVAILABLE_OPTIONS else ""
+    if name in UNAVAILABLE_VALUES:
+        note = f" *Not available yet: {', '.join(UNAVAILABLE_VALUES[name])}.*"
+    usage = f"--{option_name(name)} {argument}".rstrip().replace("|", "\\|")
+    return f"| `{usage}` | {default} | {rule['kind']} | {rule['help'].replace('|', chr(92) + '|')}{note} |"
+
+
+def updated(text: str) -> str:
+    """``text`` with the tables of today between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + tables() + END + after
+
+
+if __name__ == "__main__":
+    GUIDE.write_text(updated(GUIDE.read_text(encoding="utf-8")), encoding="utf-8")
