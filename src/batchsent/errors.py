@@ -13,6 +13,7 @@
     │   ├── HubUnreachableError   75   the model hub does not answer
     │   └── DeviceError           75   the GPU was lost, a worker was killed
     ├── StoppedError         130, 143  SIGINT or SIGTERM, at a clean point
+    ├── AbandonedError             -   ends a thread of a run that has failed; nobody sees it
     └── ShardError                 -   one shard cannot be read; the run goes on and ends with IncompleteError
 
 A message says what was found, what was expected and what to do, in one line.
@@ -101,6 +102,10 @@ class StoppedError(BatchsentError):
     def __str__(self) -> str:
         name = signal.Signals(self.signal_number).name
         return f"stopped by {name}; what was committed is kept; run the same command again to resume"
+
+
+class AbandonedError(BatchsentError):
+    """The run has failed elsewhere, with an error of its own; this one ends what still works for it."""
 
 
 class ShardError(BatchsentError):

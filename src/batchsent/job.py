@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -33,7 +32,7 @@ from batchsent.preparation import inspect_shards, require_space
 from batchsent.records import EncodedPart, Inspection, Part, ScoredPart, Shard
 from batchsent.reporting.progress import NoProgress, Progress, showing
 from batchsent.reporting.run_report import RunReport, State
-from batchsent.schema import REASON, ROW_INDEX, TEXT
+from batchsent.schema import REASON, ROW_INDEX
 from batchsent.stages import committer
 from batchsent.stages.planner import local_path, plan_shards
 from batchsent.stages.reader import ReaderProcess, ReadRequest
@@ -143,7 +142,6 @@ class _Run:
         self._report = report
         self._stop = stop
         self._works: dict[str, Work] = {}
-        self._pending: deque[Part] = deque()
         self._saved_at = time.monotonic()
 
     def score(
@@ -163,35 +161,32 @@ class _Run:
         self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
     ) -> None:
         """Records become predictions here."""
-        from batchsent.engines.local import tokenized
+        from batchsent.engines.local import tokenizing
         from batchsent.stages.classifier import classify
         from batchsent.stages.restorer import restore
 
         identity = self._identity
         device, source = self._device_and_model()
-        texts = map(self._sent_to_tokenizers, parts)
-        encoded_parts = tokenized(
-            texts, partial(_make_encode, source.directory, identity), workers=self._workers(device)
-        )
-        commits.start()
-        model = self._checked(source, load_model(identity, source.directory, device))
-        began = time.monotonic()
-        with showing(progress, self._report):
-            for encoded in self._waiting(encoded_parts):
-                part = self._pending.popleft()
-                self._report.count_encoded(part, encoded)
-                self._warn_of_unknown_tokens(part)
-                predictions = classify(
-                    encoded,
-                    model,
-                    label_count=len(identity.labels),
-                    multi_label=identity.multi_label,
-                    check=self._stop.check,
-                )
-                self._report.count_classified(predictions)
-                scored = restore(part, encoded, predictions, identity.labels)
-                commits.submit(self._commit, scored, began, progress)
-            commits.drain()
+        make_encode = partial(_make_encode, source.directory, identity)
+        with tokenizing(parts, make_encode, workers=self._workers(device), stop=self._stop) as encoded_parts:
+            commits.start()
+            model = self._checked(source, load_model(identity, source.directory, device))
+            began = time.monotonic()
+            with showing(progress, self._report):
+                for part, encoded in encoded_parts:
+                    self._report.count_encoded(part, encoded)
+                    self._warn_of_unknown_tokens(part)
+                    predictions = classify(
+                        encoded,
+                        model,
+                        label_count=len(identity.labels),
+                        multi_label=identity.multi_label,
+                        check=self._stop.check,
+                    )
+                    self._report.count_classified(predictions)
+                    scored = restore(part, encoded, predictions, identity.labels)
+                    commits.submit(self._commit, scored, began, progress)
+                commits.drain()
 
     def _publish(self, planned: set[str]) -> None:
         """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
@@ -287,20 +282,6 @@ class _Run:
             rows_per_part=identity.rows_per_part,
             limit=identity.limit,
         )
-
-    def _sent_to_tokenizers(self, part: Part) -> Any:
-        """The text alone travels; the part waits here for its predictions."""
-        self._pending.append(part)
-        return part.records.column(TEXT)
-
-    def _waiting(self, encoded_parts: Iterator[EncodedPart]) -> Iterator[EncodedPart]:
-        """The encoded parts; a signal that comes while waiting for one is answered at once."""
-        while True:
-            with self._stop.interruptible():
-                encoded = next(encoded_parts, None)
-            if encoded is None:
-                return
-            yield encoded
 
     # --- scoring
 

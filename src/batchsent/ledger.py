@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
 from batchsent import checkpoint
@@ -34,6 +35,7 @@ class Ledger:
         self._works: dict[str, Work] = {}
         self.entries: dict[str, ShardEntry] = {}
         self.failed: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def open(self, shard: Shard, record_count: int | None) -> Work | None:
         """What is left of ``shard``; None if it is finished and its files are intact.
@@ -84,8 +86,9 @@ class Ledger:
 
     def fail(self, shard: Shard, error: Exception | str) -> None:
         """The shard cannot be scored; the others go on."""
-        # A new one, because another thread may be writing the old one down.
-        self.failed = {**self.failed, shard.name: str(error)}
+        with self._lock:  # a shard may fail where it is read and where it is committed
+            # A new one, because a third thread may be writing the old one down.
+            self.failed = {**self.failed, shard.name: str(error)}
         log.error("shard failed: %s", error, extra={"shard": shard.name})
 
     def manifest(self) -> Manifest:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from batchsent.errors import StoppedError
+from batchsent.errors import AbandonedError, StoppedError
 
 _PARENT_SECONDS = 1.0
 
@@ -30,11 +30,14 @@ def leave_with(parent: int) -> None:
 
 
 class StopSignal:
-    """Remembers the first signal; a second one ends the process at once, which is safe at any instant."""
+    """Whether the run shall end: a signal came, or it has failed.
+
+    Remembers the first signal; a second one ends the process at once, which is safe at any instant.
+    """
 
     def __init__(self) -> None:
         self._received: int | None = None
-        self._interruptible = False
+        self._abandoned = False
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -47,28 +50,17 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise StoppedError if a signal came."""
+        """Raise StoppedError if a signal came, AbandonedError if the run has failed on another thread."""
         if self._received is not None:
             raise StoppedError(self._received)
+        if self._abandoned:
+            raise AbandonedError("the run has failed")
 
-    @property
-    def requested(self) -> bool:
-        """Whether a signal came."""
-        return self._received is not None
-
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """In here a signal raises StoppedError at once: around waiting, never around writing."""
-        self._interruptible = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._interruptible = False
+    def abandon(self) -> None:
+        """The run has failed: the threads that work for it end at their next check."""
+        self._abandoned = True
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
             os._exit(128 + number)
         self._received = number
-        if self._interruptible:
-            raise StoppedError(number)

@@ -111,7 +111,7 @@ def test_not_published_says_why(failed: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("copied", ["failed"], indirect=True)
 def test_killed_counts_what_is_committed(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
-    as_if_unfinished(copied, state="running", kept_shard_count=0, done_bytes=0)
+    as_if_unfinished(copied, state="running", kept_shard_count=0, committed_bytes=0)
     lines = status(copied.root, capsys)
     assert lines["state"].startswith("stopped: the run (pid ")
     assert lines["state"].endswith("run the same command again to resume")
@@ -125,7 +125,7 @@ def test_killed_counts_what_is_committed(copied: LocalStore, capsys: pytest.Capt
 
 @pytest.mark.parametrize("copied", ["failed"], indirect=True)
 def test_parts_of_a_shard_that_is_not_finished(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
-    as_if_unfinished(copied, state="running", kept_shard_count=0, done_bytes=0)
+    as_if_unfinished(copied, state="running", kept_shard_count=0, committed_bytes=0)
     (entry,) = copied.path(PARTS).glob("*/shard-*.json")
     entry.unlink()
     (last,) = entry.parent.glob("00000001-*.parquet")
@@ -139,7 +139,7 @@ def test_parts_of_a_shard_that_is_not_finished(copied: LocalStore, capsys: pytes
 @pytest.mark.parametrize("copied", ["failed"], indirect=True)
 def test_running(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
     record = as_if_unfinished(copied, state="running", record_count=60, scoring_seconds=30.0, kept_bytes=0)
-    change_record(copied, done_bytes=record["input_bytes"] // 2)
+    change_record(copied, committed_bytes=record["input_bytes"] // 2)
     with copied.lock():
         lines = status(copied.root, capsys)
     assert lines["state"] == f"running (pid {record['pid']} on {record['host']})"

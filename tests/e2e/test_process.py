@@ -33,7 +33,7 @@ def start(tiny_model: Path) -> Start:
 
     def run(*arguments: str | Path) -> subprocess.Popen[str]:
         options = ("--model", tiny_model, "--precision", "fp32", "--rows-per-part", "100", "--device", "cpu")
-        command = [sys.executable, "-m", "batchsent", "score", *map(str, arguments), *map(str, options)]
+        command = [sys.executable, "-m", "batchsent", "score", *map(str, options), *map(str, arguments)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -109,8 +109,9 @@ def test_a_killed_job_leaves_no_process(start: Start, tmp_path: Path, reviews: R
 
 @pytest.mark.parametrize("role", ["reader", "tokenizer"])
 def test_a_killed_helper_is_temporary(start: Start, tmp_path: Path, reviews: Reviews, role: str) -> None:
+    # Parts whose batches are more than a pipe holds: the tokenizer dies with half of them sent.
     source, out = write_csv(tmp_path / "r.csv", reviews(20_000)), tmp_path / "out"
-    process = start(source, "--output", out)
+    process = start(source, "--output", out, "--rows-per-part", "1000", "--workers", "2")
     wait_for_parts(out, 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
     readers = [child for child in children if any("stages.reader" in word for word in child.cmdline())]

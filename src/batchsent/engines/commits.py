@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ class CommitThread:
         self._executor = ThreadPoolExecutor(1, "commit")
         self._futures: deque[Future[Any]] = deque()
         self._held: list[Callable[[], object]] | None = []
+        self._lock = threading.Lock()  # parts come from the main thread, finished shards from the one that reads
 
     def start(self) -> None:
         """Begin with what was submitted so far: the thread must not exist when other processes are forked."""
@@ -33,14 +35,16 @@ class CommitThread:
         if self._held is not None:
             self._held.append(partial(function, *args, **kwargs))
             return
-        while len(self._futures) >= IN_FLIGHT:
-            self._futures.popleft().result()
-        self._futures.append(self._executor.submit(function, *args, **kwargs))
+        with self._lock:
+            while len(self._futures) >= IN_FLIGHT:
+                self._futures.popleft().result()
+            self._futures.append(self._executor.submit(function, *args, **kwargs))
 
     def drain(self) -> None:
         """Wait for all of them. Raises what the first one that failed raised."""
-        while self._futures:
-            self._futures.popleft().result()
+        with self._lock:
+            while self._futures:
+                self._futures.popleft().result()
 
     def __enter__(self) -> Self:
         return self

@@ -5,28 +5,71 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from batchsent.errors import DeviceError, ModelError
-from batchsent.records import EncodedPart
-from batchsent.stop import leave_with
+from batchsent.records import EncodedPart, Part
+from batchsent.schema import TEXT
+from batchsent.stop import StopSignal, leave_with
 
 Encode = Callable[[Any], EncodedPart]
+Encoded = tuple[Part, EncodedPart]
+
+_POLL_SECONDS = 0.1
+_CLOSE_SECONDS = 2.0
+"""For the thread to notice that it is over; it has nothing to finish."""
 
 
-def tokenized(texts: Iterable[Any], make_encode: Callable[[], Encode], *, workers: int) -> Iterator[EncodedPart]:
-    """Encode each of ``texts`` (review columns) in ``workers`` processes, in order.
+@contextlib.contextmanager
+def tokenizing(
+    parts: Iterable[Part], make_encode: Callable[[], Encode], *, workers: int, stop: StopSignal
+) -> Iterator[Iterator[Encoded]]:
+    """Encode ``parts`` in ``workers`` processes; gives them back in order, each with its batches.
 
-    ``make_encode`` is called in each process. Memory is bounded by two parts a process.
-    Raises what ``texts`` raises, ModelError from ``make_encode``, and DeviceError if a process is killed.
+    ``make_encode`` is called in each process. Memory is bounded by two parts a process and one that waits.
+    Taking raises what ``parts`` raises, ModelError from ``make_encode``, DeviceError if a process died,
+    StoppedError after a signal; within a moment each, whatever the processes are doing.
     """
+    children = set(multiprocessing.active_children())
+    waiting: deque[Part] = deque()
+    # Forks now, so that the processes work while the caller loads the model.
+    ahead = _Ahead(_loaded(_texts(parts, waiting), make_encode, workers))
+    processes = set(multiprocessing.active_children()) - children
+
+    def check() -> None:
+        stop.check()
+        for process in processes:
+            if process.exitcode:
+                raise _died(process.exitcode)
+
+    try:
+        yield ((waiting.popleft(), encoded) for encoded in ahead.items(check))
+    except BaseException:
+        stop.abandon()
+        for process in processes:
+            process.kill()  # they hold nothing that would be missed
+        raise
+    finally:
+        ahead.close()
+
+
+def _texts(parts: Iterable[Part], waiting: deque[Part]) -> Iterator[Any]:
+    """The text alone travels; the part waits here for its batches."""
+    for part in parts:
+        waiting.append(part)
+        yield part.records.column(TEXT)
+
+
+def _loaded(texts: Iterable[Any], make_encode: Callable[[], Encode], workers: int) -> Iterator[EncodedPart]:
     with warnings.catch_warnings(), _own_child_signals():
         # Advice to use no more workers than processors; --workers is the user's to choose.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -43,34 +86,74 @@ def tokenized(texts: Iterable[Any], make_encode: Callable[[], Encode], *, worker
             worker_init_fn=_start_worker,
             collate_fn=_as_it_is,
         )
-        iterator = iter(loader)  # forks now, so that the processes work while the caller loads the model
-    return _results(iterator)
+        iterator = iter(loader)
+    return (_not_an_error(item) for item in iterator)
 
 
-def _results(iterator: Iterator[EncodedPart | ModelError]) -> Iterator[EncodedPart]:
-    while True:
-        try:
-            encoded = next(iterator)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            # torch has no class of its own for it (_MultiProcessingDataLoaderIter._try_get_data).
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DeviceError(
-                "a tokenizer process was killed", "memory for it", "run again to resume, with fewer --workers"
-            ) from error
-        if isinstance(encoded, ModelError):
-            raise encoded
-        yield encoded
+def _not_an_error(item: EncodedPart | ModelError) -> EncodedPart:
+    if isinstance(item, ModelError):
+        raise item
+    return item
+
+
+class _Ahead:
+    """Takes from an iterator on a thread of its own, one item ahead of who consumes them.
+
+    The thread may wait for ever: a worker that is killed leaves half a message in the pipe of results, and the pipe
+    does not end, because this process holds its other end too (torch's own check of the workers comes too late
+    there). Whoever consumes is not caught in that; the thread is a daemon and goes with the process. That the
+    next part is read while the device computes is the other reason for it.
+    """
+
+    def __init__(self, iterator: Iterator[EncodedPart]) -> None:
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[EncodedPart | BaseException | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._answer, args=(iterator,), name="ahead", daemon=True)
+
+    def _answer(self, iterator: Iterator[EncodedPart]) -> None:
+        while self._asked.get():
+            try:
+                self._answers.put(next(iterator, None))
+            except BaseException as error:  # noqa: BLE001 - raised again where the item is taken
+                self._answers.put(error)
+
+    def items(self, check: Callable[[], None]) -> Iterator[EncodedPart]:
+        """What the iterator gives and raises; ``check`` is called while waiting, and may raise."""
+        self._thread.start()
+        self._asked.put(True)
+        while True:
+            answer = self._await(check)
+            if isinstance(answer, BaseException):
+                check()  # that a process died says more than what torch makes of it
+                raise answer
+            if answer is None:
+                return
+            self._asked.put(True)
+            yield answer
+
+    def _await(self, check: Callable[[], None]) -> EncodedPart | BaseException | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._answers.get(timeout=_POLL_SECONDS)
+            check()
+
+    def close(self) -> None:
+        """Let the thread end; whoever's iterator it was may take it apart then."""
+        if self._thread.is_alive():
+            self._asked.put(False)
+            self._thread.join(_CLOSE_SECONDS)
+
+
+def _died(exit_code: int) -> DeviceError:
+    how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}"
+    return DeviceError(
+        f"a tokenizer process was killed ({how})", "memory for it", "run again to resume, with fewer --workers"
+    )
 
 
 @contextlib.contextmanager
 def _own_child_signals() -> Iterator[None]:
-    """Keep SIGCHLD as it is: torch's handler raises the death of a worker wherever the main thread is just then.
-
-    Without it the death is noticed where the worker's result is waited for.
-    """
+    """Keep SIGCHLD as it is: torch's handler raises the death of a worker wherever the main thread is just then."""
     before = signal.getsignal(signal.SIGCHLD)
     yield
     if threading.current_thread() is threading.main_thread():

@@ -144,9 +144,10 @@ def share_done(report: RunReport) -> float:
 
 def remaining_seconds(report: RunReport) -> float | None:
     """At the run's rate so far; None before there is one."""
-    share = share_done(report)
-    own = share - report.kept_bytes / report.input_bytes if report.input_bytes else 0.0
-    return report.scoring_seconds * (1 - share) / own if own > 0 else None
+    if not report.committed_bytes:
+        return None
+    left_bytes = max(0, report.input_bytes - report.done_bytes)
+    return report.scoring_seconds * left_bytes / report.committed_bytes
 
 
 def spoken_seconds(seconds: float | None) -> str:

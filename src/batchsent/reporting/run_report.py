@@ -88,10 +88,10 @@ class RunReport:
     """Shards that earlier runs had finished."""
     failed_shards: dict[str, str] = field(default_factory=dict)
     input_bytes: int = 0
-    done_bytes: int = 0
-    """Of the input, for the share that is done."""
+    committed_bytes: int = 0
+    """Of the input: what the parts cover that this run committed."""
     kept_bytes: int = 0
-    """Of ``done_bytes``: what earlier runs had committed."""
+    """Of the input: what earlier runs had committed."""
     totals: dict[str, Any] = field(default_factory=dict)
     """What the manifest counts in the whole of DIR, once it is written."""
     _warned: bool = False
@@ -112,6 +112,11 @@ class RunReport:
         """Records of this run without a prediction."""
         return sum(self.reject_counts.values())
 
+    @property
+    def done_bytes(self) -> int:
+        """Of the input: what is committed."""
+        return self.kept_bytes + self.committed_bytes
+
     def end(self, state: State, message: str = "") -> None:
         """The run is over."""
         self.state, self.message = state, message
@@ -120,7 +125,6 @@ class RunReport:
         """Input that earlier runs had committed."""
         self.kept_shard_count += finished
         self.kept_bytes += size_bytes
-        self.done_bytes += size_bytes
 
     def count_encoded(self, part: Part, encoded: EncodedPart) -> None:
         """A part is read and tokenized."""
@@ -153,7 +157,7 @@ class RunReport:
         self.row_count += part.table.num_rows - sum(rejects.values())
         for reason, count in rejects.items():
             self.reject_counts[reason] = self.reject_counts.get(reason, 0) + count
-        self.done_bytes += size_bytes
+        self.committed_bytes += size_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -181,7 +181,8 @@ def _committed_lines(committed: Committed, run: RunReport | None) -> Lines:
         # Kept shards are counted as the run comes to them, those on disk at once.
         done = max(len(committed.finished), run.kept_shard_count + committed.finished_by_run_count)
         lines.append(("shards", f"{min(done, run.shard_count):,} of {run.shard_count:,} done"))
-        run.done_bytes = max(run.done_bytes, sum(entry.input_size_bytes for entry in committed.finished))
+        finished_bytes = sum(entry.input_size_bytes for entry in committed.finished)
+        run.kept_bytes = max(run.kept_bytes, finished_bytes - run.committed_bytes)
         lines.append(("input", f"{share_done(run):.1%} of {_size(run.input_bytes)} done"))
     lines.append(("records", f"{committed.record_count:,} committed, not published yet"))
     lines.append(("parts", f"{committed.part_count:,} committed"))
