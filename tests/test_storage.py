@@ -6,9 +6,11 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -439,17 +441,51 @@ def test_dir_itself_may_be_a_link(tmp_path: Path) -> None:
 # --- orphans
 
 
+def orphan(store: LocalStore, *, host: str = "", pid: int = 1) -> Path:
+    """A temporary that nobody writes."""
+    path = store.root / TEMPORARY / f"{host or platform.node()}-{pid}-0123456789abcdef"
+    path.write_bytes(b"half")
+    return path
+
+
 def test_orphans_are_removed(store: LocalStore) -> None:
-    for name in ("1-dead", "2-dead"):
-        (store.root / TEMPORARY / name).write_bytes(b"half")
+    for pid in (1, 2):
+        orphan(store, pid=pid)
     store.publish_bytes("x", b"data")
     assert store.remove_orphans() == 2
     assert content_of(store.root) == {"x": b"data"}
     assert store.remove_orphans() == 0
 
 
+def test_another_host_s_temporary_is_an_orphan_after_a_day(store: LocalStore) -> None:
+    path = orphan(store, host="another-node")
+    assert store.remove_orphans() == 0, "its lock may not be seen from here"
+    yesterday = time.time() - 25 * 3600
+    os.utime(path, (yesterday, yesterday))
+    with path.open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert store.remove_orphans() == 0, "it is old, but its lock is seen"
+    assert store.remove_orphans() == 1
+
+
+def test_where_there_are_no_locks_a_run_goes_on(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    path = orphan(store)
+    with store.lock():
+        store.publish_bytes("x", b"data")
+        assert not store.is_locked()
+        assert store.remove_orphans() == 0
+    assert path.exists()
+    assert "without locks" in caplog.text
+
+
 def test_what_is_being_written_is_no_orphan(store: LocalStore) -> None:
-    (store.root / TEMPORARY / "1-dead").write_bytes(b"half")
+    orphan(store)
 
     def write(handle: IO[bytes]) -> None:
         handle.write(b"one")
@@ -472,7 +508,7 @@ def write(handle):
     sys.stdin.readline()
 LocalStore(sys.argv[1]).publish("x", write)
 """
-    (store.root / TEMPORARY / "1-dead").write_bytes(b"half")
+    orphan(store)
     with subprocess.Popen(
         [sys.executable, "-c", program, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

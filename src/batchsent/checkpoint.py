@@ -260,6 +260,12 @@ def load_manifest(store: LocalStore) -> Manifest | None:
         return None
 
 
+def listed_shards(store: LocalStore) -> dict[str, ShardEntry]:
+    """Name → entry of the shards that the manifest in DIR lists; it may be older than the input."""
+    manifest = load_manifest(store)
+    return {entry.shard: entry for entry in manifest.shards} if manifest else {}
+
+
 def is_published(store: LocalStore) -> bool:
     """Whether ``_SUCCESS`` vouches for the manifest that is there."""
     success, data = store.read_bytes(SUCCESS), store.read_bytes(MANIFEST)

@@ -80,7 +80,7 @@ def run_job(
 
         identity = adopt(store, config, hash_file)
         if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
-            store.remove_tree(checkpoint.PARTS)  # which a kill right after _SUCCESS leaves
+            committer.confirm_success(store)
             report.seconds = time.monotonic() - began
             digests.save()
             return report

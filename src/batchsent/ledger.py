@@ -9,12 +9,12 @@ from collections.abc import Callable
 from batchsent import checkpoint
 from batchsent.checkpoint import Manifest, ShardEntry, Work
 from batchsent.digests import DigestCache
-from batchsent.errors import ShardError
+from batchsent.errors import ShardError, StorageError
 from batchsent.identity import Identity
 from batchsent.records import Position, ScoredPart, Shard
 from batchsent.stages.committer import commit_shard
 from batchsent.stages.writer import write_part
-from batchsent.storage import LocalStore
+from batchsent.storage import LocalStore, signature
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,7 @@ class Ledger:
         self._store = store
         self._identity = identity
         self._digests = digests
-        manifest = checkpoint.load_manifest(store)
-        self.listed: dict[str, ShardEntry] = {entry.shard: entry for entry in manifest.shards} if manifest else {}
+        self.listed: dict[str, ShardEntry] = checkpoint.listed_shards(store)
         """What the manifest that is there lists; it may be older than the input."""
         self._works: dict[str, Work] = {}
         self.entries: dict[str, ShardEntry] = {}
@@ -76,10 +75,17 @@ class Ledger:
     def finish(self, work: Work) -> None:
         """Write the files of a shard whose parts are all there."""
         try:
+            _require_unchanged(work)
             entry = commit_shard(self._store, self._identity, work, self._check)
         except ShardError as error:
             self.fail(work.shard, error)
             return
+        except StorageError:
+            # Where locks do not work another run may have published the shard meanwhile, and cleared its parts.
+            self.listed = checkpoint.listed_shards(self._store)
+            if self._finished(work.shard, work.unit):
+                return
+            raise
         for file in entry.files:
             self._digests.remember(file)
         self.entries[work.shard.name] = entry
@@ -97,6 +103,17 @@ class Ledger:
             self._identity.fingerprint,
             tuple(self.entries[name] for name in sorted(self.entries)),
             dict(sorted(self.failed.items())),
+        )
+
+
+def _require_unchanged(work: Work) -> None:
+    """An output of older content must not replace that of a run which saw the newer one."""
+    found = signature(work.shard.path)
+    if found not in (None, work.digest.signature):
+        raise ShardError(
+            f"{work.shard.name} changed while it was scored",
+            "input that holds still",
+            "run again to score what is there now",
         )
 
 

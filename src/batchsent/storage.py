@@ -1,9 +1,9 @@
 """The output directory: list, open, publish. The only module that writes.
 
 ``LocalStore.publish`` is the only way anything becomes visible: a temporary file in the same file system
-(O_EXCL), write, fsync, close, rename or link to its name, fsync of the directory. What the caller's ``write``
-leaves unfinished never gets a name. A failed fsync is not tried again, because the kernel may have dropped
-the pages (see fsync(2)): the temporary goes, the run ends with exit 75, and the next run does the work again.
+(O_EXCL), write, fsync, rename or link to its name, fsync of the directory. What the caller's ``write`` leaves
+unfinished never gets a name. A failed fsync is not tried again, because the kernel may have dropped the pages
+(see fsync(2)): the temporary goes, the run ends with exit 75, and the next run does the work again.
 
 Names are relative to the directory, with '/'. Knows nothing of parts, shards or manifests.
 """
@@ -14,18 +14,24 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import logging
 import os
+import platform
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
+from batchsent import posix
 from batchsent.errors import BatchsentError, LockedError, StorageError, UsageError
 from batchsent.records import Signature
+
+log = logging.getLogger(__name__)
 
 INTERNAL = "_batchsent"
 """Folder of everything that is not output."""
@@ -34,7 +40,12 @@ LOCK = f"{INTERNAL}/lock"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_BAD_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP)
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_FOREIGN_ORPHAN_SECONDS = 24 * 3600.0
+"""Age of a temporary of another host that nobody writes any more: its lock may not be seen from here."""
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,17 @@ class LocalStore:
         """Make DIR and the folder of temporaries. Raises UsageError where it cannot be written."""
         with _translated(str(self.root)):
             _make_directories(self.root / TEMPORARY)
-            self._temporary().unlink()
+            temporary, descriptor = self._locked_temporary()
+            posix.close(descriptor)
+            posix.unlink(temporary)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold DIR against a second run on this host. Raises LockedError if it is held."""
+        """Hold DIR against a second run on this host. Raises LockedError if it is held.
+
+        Where the file system has no locks the run goes on without: what it writes is right even so, a second run
+        only does the work twice.
+        """
         # A second: 'batchsent status' holds it for an instant to see whether it is free.
         lock = FileLock(self.root / LOCK, timeout=1)
         with _translated(LOCK):
@@ -72,6 +89,10 @@ class LocalStore:
                     "one run at a time",
                     "wait for it ('batchsent status' shows it), or choose another --output",
                 ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                log.warning("%s is on a file system without locks; see that no second run writes to it", self.root)
         try:
             yield
         finally:
@@ -81,12 +102,9 @@ class LocalStore:
         """Whether a run holds DIR now. Writes nothing."""
         try:
             with (self.root / LOCK).open("rb") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return _lock(handle.fileno()) is False
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
-        return False
 
     def publish(self, name: str, write: Callable[[IO[bytes]], object], *, replace: bool = True) -> Published:
         """Make ``name`` hold what ``write`` writes, all or nothing, durably.
@@ -96,21 +114,25 @@ class LocalStore:
         target = self._target(name)
         with _translated(name):
             _make_directories(target.parent)
-            temporary, handle = self._locked_temporary()
+            temporary, descriptor = self._locked_temporary()
+            is_moved = False
             try:
-                with handle:
-                    hashing = _HashingWriter(handle)
-                    write(cast(IO[bytes], hashing))
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                    if replace:
-                        temporary.replace(target)
-                    else:
-                        os.link(temporary, target)
+                sink = _Sink(descriptor)
+                write(cast(IO[bytes], sink))
+                sink.flush()
+                posix.fsync(descriptor)
+                if replace:
+                    posix.rename(temporary, target)
+                    is_moved = True
+                else:
+                    posix.link(temporary, target)
             finally:
-                temporary.unlink(missing_ok=True)
-            _fsync_directory(target.parent)
-        return Published(name, hashing.sha256.hexdigest(), hashing.size_bytes)
+                posix.close(descriptor)
+                if not is_moved:
+                    with contextlib.suppress(FileNotFoundError):
+                        posix.unlink(temporary)
+            posix.sync_directory(target.parent)
+        return Published(name, sink.sha256.hexdigest(), sink.size_bytes)
 
     def publish_bytes(self, name: str, data: bytes, *, replace: bool = True) -> Published:
         """:meth:`publish` of bytes that are at hand."""
@@ -155,24 +177,56 @@ class LocalStore:
         """Remove ``name`` durably; nothing happens if it is not there."""
         target = self._target(name)
         with _translated(name):
-            target.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                posix.unlink(target)
             if target.parent.is_dir():
-                _fsync_directory(target.parent)
+                posix.sync_directory(target.parent)
 
     def remove_tree(self, folder: str) -> None:
-        """Remove a folder and all in it."""
-        with _translated(folder), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._target(folder))
+        """Remove a folder and all in it. What another run puts there meanwhile stays."""
+        with _translated(folder):
+            for path, _, files in os.walk(self._target(folder), topdown=False):
+                for file in files:
+                    with contextlib.suppress(FileNotFoundError):
+                        posix.unlink(Path(path, file))
+                try:
+                    posix.remove_directory(Path(path))
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                        raise
 
     def remove_orphans(self) -> int:
-        """Remove temporaries that no process is writing; returns how many."""
+        """Remove temporaries that no process is writing; returns how many.
+
+        A lock tells on the host that wrote it. Another host's may not be seen here, so its temporaries have to be
+        a day old too.
+        """
         removed = 0
-        for path in (self.root / TEMPORARY).glob("*"):
-            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                removed += 1
+        own = f"{_host()}-"
+        with _translated(TEMPORARY):
+            for path in (self.root / TEMPORARY).glob("*"):
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
+                    is_free = _lock(handle.fileno())
+                    age_seconds = time.time() - os.fstat(handle.fileno()).st_mtime
+                    is_old = age_seconds > _FOREIGN_ORPHAN_SECONDS
+                    if (is_free and path.name.startswith(own)) or (is_free is not False and is_old):
+                        posix.unlink(path)
+                        removed += 1
         return removed
+
+    def make_durable(self, names: Iterable[str]) -> None:
+        """Sync every folder on the way to ``names``, and those above DIR.
+
+        Each publishing syncs the folder of its name. A folder that another run made and was killed before it
+        could sync its parent is only found by this.
+        """
+        folders = {parent for name in names for parent in self._target(name).parents}
+        for folder in sorted(folders | set(self.root.parents), reverse=True):
+            with _translated(str(folder)):
+                try:
+                    posix.sync_directory(folder)
+                except PermissionError:  # above DIR: not ours to read, so not made by us
+                    continue
 
     def size_bytes(self, folder: str) -> int:
         """Of all files below ``folder``."""
@@ -201,21 +255,32 @@ class LocalStore:
             )
         return target
 
-    def _locked_temporary(self) -> tuple[Path, BinaryIO]:
+    def _locked_temporary(self) -> tuple[Path, int]:
         """Held while it is written, so that whoever clears orphans can tell it from one."""
         while True:
-            temporary = self._temporary()
-            with contextlib.suppress(FileNotFoundError):
-                handle = temporary.open("r+b", buffering=1 << 20)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.fstat(handle.fileno()).st_nlink:
-                    return temporary, handle
-                handle.close()  # cleared as an orphan before it was locked
+            path = self.root / TEMPORARY / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+            descriptor = posix.create(path)
+            _lock(descriptor, wait=True)  # for whoever clears orphans and is looking at it just now
+            if os.fstat(descriptor).st_nlink:
+                return path, descriptor
+            posix.close(descriptor)  # cleared as an orphan before it was locked
 
-    def _temporary(self) -> Path:
-        path = self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
-        return path
+
+def _host() -> str:
+    return platform.node().replace("/", "_") or "host"
+
+
+def _lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """True: it is ours now. False: somebody holds it. None: this file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
 
 
 def signature(path: str | os.PathLike[str]) -> Signature | None:
@@ -236,23 +301,30 @@ def hash_stream(stream: IO[bytes], check: Callable[[], None] = lambda: None) -> 
     return sha256.hexdigest()
 
 
-class _HashingWriter:
+class _Sink:
     """A binary file that only grows, and knows the SHA-256 of what went through it."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
         self.sha256 = hashlib.sha256()
         self.size_bytes = 0
         self.closed = False
 
     def write(self, data: bytes) -> int:
-        # pyarrow hands over memoryviews of its own buffers.
-        self.sha256.update(data)
-        self.size_bytes += len(data)
-        return self._handle.write(data)
+        # pyarrow hands over buffers of its own.
+        view = memoryview(data).cast("B")
+        self.sha256.update(view)
+        self.size_bytes += view.nbytes
+        self._buffer += view
+        if len(self._buffer) >= _BUFFER_BYTES:
+            self.flush()
+        return view.nbytes
 
     def flush(self) -> None:
-        self._handle.flush()
+        buffer, self._buffer = self._buffer, bytearray()
+        if buffer:
+            posix.write(self._descriptor, memoryview(buffer))
 
     def close(self) -> None:
         """Left to the store: whoever writes does not decide when the file is complete."""
@@ -276,18 +348,10 @@ def _make_directories(path: Path) -> None:
         return
     _make_directories(path.parent)
     with contextlib.suppress(FileExistsError):
-        path.mkdir()
+        posix.make_directory(path)
     if not path.is_dir():
         raise UsageError(f"{path} is a file", "a directory", "move it away or choose another --output")
-    _fsync_directory(path.parent)
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    posix.sync_directory(path.parent)
 
 
 @contextlib.contextmanager

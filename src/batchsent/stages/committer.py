@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batchsent import checkpoint
 from batchsent.checkpoint import FileEntry, Manifest, PartFile, ShardEntry, Work
-from batchsent.errors import BatchsentError, ShardError, StorageError
+from batchsent.errors import BatchsentError, LockedError, ShardError, StorageError
 from batchsent.identity import Identity
 from batchsent.records import Shard
 from batchsent.schema import (
@@ -48,6 +48,7 @@ def commit_shard(
 
     ``check`` is called between row groups and may raise.
     """
+    _require_current(store, identity.fingerprint)
     shard, digest, unit, parts = work.shard, work.digest, work.unit, work.progress.in_order()
     kept = _kept_columns(store, identity, parts)
     metadata = output_metadata(
@@ -226,6 +227,7 @@ def begin_changes(store: LocalStore) -> None:
 
 def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
     """Write the manifest, and remove outputs of ours that it does not list (their shards are gone)."""
+    _require_current(store, manifest.fingerprint)
     listed = {file.path for entry in manifest.shards for file in entry.files}
     for name in [*store.outputs(), *store.outputs(checkpoint.REJECTS)]:
         if name not in listed and is_ours(store, name):
@@ -234,9 +236,34 @@ def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
 
 
 def publish_success(store: LocalStore, manifest: Manifest) -> None:
-    """Write ``_SUCCESS``, then remove the checkpoints that it makes needless."""
+    """Write ``_SUCCESS``, when all that it vouches for is durable, then see it through."""
+    store.make_durable([checkpoint.MANIFEST, *(file.path for entry in manifest.shards for file in entry.files)])
+    _require_current(store, manifest.fingerprint)
     store.publish_bytes(checkpoint.SUCCESS, checkpoint.success_line(manifest.to_json()).encode())
     store.remove_tree(checkpoint.PARTS)
+
+
+def confirm_success(store: LocalStore) -> None:
+    """See a ``_SUCCESS`` through that an earlier run wrote: it may have been killed before it was durable."""
+    store.make_durable([checkpoint.SUCCESS])
+    store.remove_tree(checkpoint.PARTS)
+
+
+def _require_current(store: LocalStore, fingerprint: str) -> None:
+    """Raise LockedError if DIR was given other settings since this run began.
+
+    Where locks do not work, a run that slept through ``--restart`` must not put its files over those of the run
+    that followed. Between this look and the publishing it still could; ``verify`` would find it.
+    """
+    data = store.read_bytes(checkpoint.CONFIG)
+    try:
+        current = None if data is None else Identity.from_json(data).fingerprint
+    except (ValueError, TypeError, KeyError, AttributeError):
+        current = None
+    if current != fingerprint:
+        raise LockedError(
+            f"another run gave {store.root} other settings meanwhile", "one run at a time", "run again to see which"
+        )
 
 
 def discard_everything(store: LocalStore) -> None:
