@@ -128,7 +128,7 @@ def serve(descriptor: int, parent: int) -> None:
         while True:
             request = pipe.recv()
             try:
-                for answer in _answers(request):
+                for answer in answers(request):
                     pipe.send(answer)
                 pipe.send(None)
             except BatchsentError as error:
@@ -161,7 +161,8 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _answers(request: ReadRequest | InspectRequest) -> Iterator[Part | Inspection]:
+def answers(request: ReadRequest | InspectRequest) -> Iterator[Part | Inspection]:
+    """What the reader answers to a request. Raises ShardError."""
     if isinstance(request, InspectRequest):
         yield inspect_shard(request)
         return

@@ -1,0 +1,98 @@
+"""The whole job in this process, by the thousand: real planning, storage, checkpoints and commits.
+
+What stands in: the reader and the tokenizer run in the calling thread, and the model adds up ids. A run takes some
+20 ms. ``tests/faults/forked.py`` has real processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from batchsent import job
+from batchsent.config import ScoreConfig
+from batchsent.engines import local
+from batchsent.records import EncodedPart, Inspection, Part
+from batchsent.reporting.progress import Progress
+from batchsent.reporting.run_report import RunReport
+from batchsent.schema import TEXT
+from batchsent.stages.encoder import Encoder
+from batchsent.stages.reader import InspectRequest, ReadRequest
+from batchsent.stages.reader.process import answers
+from batchsent.stop import StopSignal
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class StandIn:
+    """Logits from the ids alone, the same on every machine, whatever else is in the batch."""
+
+    def logits(self, input_ids: Ids, lengths: Ids) -> torch.Tensor:
+        sums = torch.from_numpy((input_ids * (1 + np.arange(input_ids.shape[1]) % 5)).sum(axis=1) % 97).float()
+        return torch.stack([sums / 16 - 3, 3 - sums / 16], dim=1)
+
+    full_precision_logits = logits
+
+
+class InlineReader:
+    """The reader's own code, without its process."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def inspect(self, requests: list[InspectRequest]) -> Iterator[Inspection]:
+        for request in requests:
+            yield from answers(request)  # type: ignore[misc]  # an inspection is answered by inspections
+
+    def read(self, request: ReadRequest) -> Iterator[Part]:
+        for part in answers(request):
+            self._check()
+            yield part  # type: ignore[misc]  # as above
+
+    def __enter__(self) -> InlineReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+@contextlib.contextmanager
+def _tokenizing(
+    parts: Iterable[Part], make_encode: Callable[[], Callable[[Any], EncodedPart]], *, workers: int, stop: StopSignal
+) -> Iterator[Iterator[tuple[Part, EncodedPart]]]:
+    encode = make_encode()
+    yield ((part, encode(part.records.column(TEXT))) for part in parts)
+
+
+class Inline:
+    """``run_job`` inline; use the fixture of that name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+        monkeypatch.setattr(job, "ReaderProcess", InlineReader)
+        monkeypatch.setattr(local, "tokenizing", _tokenizing)
+        monkeypatch.setattr("batchsent.stages.encoder.Encoder", cache(Encoder))
+        # Real syncs would take most of the time; whoever tests them takes their place anyway.
+        for call in ("fsync", "sync_directory"):
+            monkeypatch.setattr(f"batchsent.posix.{call}", lambda *_: None)
+        self._model = model
+
+    def score(
+        self,
+        *inputs: Path | str,
+        output: Path,
+        progress: Progress | None = None,
+        stop: StopSignal | None = None,
+        **options: Any,
+    ) -> RunReport:
+        """As ``batchsent.score``, with parts of 10 records unless told otherwise."""
+        defaults: dict[str, Any] = {"model": str(self._model), "precision": "fp32", "threads": 1, "device": "cpu"}
+        config = ScoreConfig(
+            inputs=tuple(map(str, inputs)), output=str(output), **(defaults | {"rows_per_part": 10} | options)
+        )
+        return job.run_job(config, load_model=lambda *_: StandIn(), progress=progress, stop=stop)
