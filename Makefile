@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.setup-done
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-gpu bench
+.PHONY: help setup demo check test faults test-gpu bench
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ check: $(STAMP) ## lint, formatting, types, import rules
 
 test: $(STAMP) ## the tests that need seconds and no GPU
 	$(BIN)/pytest -m "not gpu" --numprocesses $(TEST_WORKERS)
+
+# Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
+faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
+	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
+	$(BIN)/python tests/faults/table.py
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
