@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batchsent.errors import ModelError
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, resolve_model
 from batchsent.records import EncodedTexts
+from batchsent.stages import encoder
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.encoder import Encoder
 
@@ -60,6 +61,42 @@ def test_ids_are_those_of_the_library(tmp_path: Path, family: str, side: str, li
     assert [ids.tolist() for ids in encoded.ids] == expected
     whole = reference(ODD_TEXTS, verbose=False)["input_ids"]
     assert encoded.truncated.tolist() == [len(ids) > limit for ids in whole]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_of_a_giant_text_only_as_much_is_tokenized_as_counts(
+    tmp_path: Path, family: str, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    directory = EMBEDDED_DIRECTORY if family == "bert" else roberta_tokenizer(tmp_path)
+    reference: Any = AutoTokenizer.from_pretrained(directory, truncation_side=side)
+    copy = tmp_path / "copy"
+    reference.save_pretrained(copy)
+    monkeypatch.setattr(encoder, "_CHUNK_BYTES", 2000)
+    blank_in_front = " " * 5000 + "It broke, then worked; " * 900
+    texts = [
+        *ODD_TEXTS,
+        "It broke, then worked; " * 900,
+        blank_in_front,
+        blank_in_front[::-1],
+        "a" * 9000,
+        "中文" * 4000,
+    ]
+    sizes: list[int] = []
+    tokenizing = Encoder(copy, 64)
+    token_ids = tokenizing.token_ids
+
+    def measured(some: list[str]) -> Any:
+        sizes.append(sum(map(len, some)))
+        return token_ids(some)
+
+    monkeypatch.setattr(tokenizing, "token_ids", measured)
+    encoded = tokenizing.encode(pa.chunked_array([texts]))
+    assert [ids.tolist() for ids in encoded.ids] == reference(texts, truncation=True, max_length=64)["input_ids"]
+    assert encoded.truncated.tolist() == [len(reference(text)["input_ids"]) > 64 for text in texts]
+    assert max(sizes) < 14_000, "of 20,700 characters"
 
 
 def test_each_distinct_text_is_encoded_once() -> None:

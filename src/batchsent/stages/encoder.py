@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ import pyarrow.compute as pc
 
 from batchsent.errors import ModelError
 from batchsent.records import EncodedTexts
+
+_CHUNK_BYTES = 1 << 20
+"""Of text that is tokenized at once: a token takes hundreds of bytes before it is an id."""
+
+_MARGIN_TOKENS = 1024
+"""Behind the maximum length: what the place of a cut cannot reach across, in any tokenizer that goes word by word."""
 
 
 class Encoder:
@@ -59,13 +65,26 @@ class Encoder:
         encoded = pc.dictionary_encode(text).combine_chunks()
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
         text_of_record = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-        whole = self.token_ids(encoded.dictionary.to_pylist())
-        ids = [self._cut(tokens) for tokens in whole]
-        truncated = np.fromiter((len(tokens) > self._max_length for tokens in whole), bool, len(whole))
+        ids: list[np.ndarray[Any, np.dtype[np.int32]]] = []
+        truncated: list[bool] = []
+        for chunk in _chunks(encoded.dictionary):
+            for tokens in self._ids_of_chunk(chunk.to_pylist()):
+                ids.append(self._cut(tokens))
+                truncated.append(len(tokens) > self._max_length)
         unknown = 0
         if self._unknown_id is not None and ids:
             unknown = int((np.concatenate(ids) == self._unknown_id).sum())
-        return EncodedTexts(ids, truncated, text_of_record, unknown, time.perf_counter() - began)
+        return EncodedTexts(ids, np.array(truncated, bool), text_of_record, unknown, time.perf_counter() - began)
+
+    def _ids_of_chunk(self, texts: list[str]) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+        """Ids of each text; of one that is a chunk of its own, as far as they can matter."""
+        if len(texts) == 1:
+            [text] = texts
+            for length in range(_CHUNK_BYTES, len(text), _CHUNK_BYTES):
+                ids = self.token_ids([text[-length:] if self._cut_left else text[:length]])
+                if len(ids[0]) > self._max_length + _MARGIN_TOKENS:
+                    return ids
+        return self.token_ids(texts)
 
     @property
     def special_token_count(self) -> int:
@@ -105,3 +124,14 @@ class Encoder:
         if self._cut_left:
             return np.concatenate([ids[: self._prefix], ids[len(ids) - (limit - self._prefix) :]])
         return np.concatenate([ids[: limit - self._suffix], ids[len(ids) - self._suffix :]])
+
+
+def _chunks(texts: pa.Array[Any]) -> Iterator[pa.Array[Any]]:
+    """``texts`` in runs of about _CHUNK_BYTES each; a longer text is one of its own."""
+    ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+    start = 0
+    while start < len(texts):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _CHUNK_BYTES, side="right")))
+        yield texts.slice(start, stop - start)
+        start = stop
