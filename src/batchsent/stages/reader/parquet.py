@@ -13,6 +13,14 @@ from batchsent.errors import ShardError
 from batchsent.records import Position, Shard
 from batchsent.schema import READ_FIELDS, kept_field
 from batchsent.stages.reader.raw_part import PART_LIMIT_BYTES, RawPart
+from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES
+
+DECODED_LIMIT_BYTES = 4 * PART_LIMIT_BYTES
+"""Of a part in memory. The footer counts a value that repeats once, and long rows may stand together, so a part may
+be larger than it makes believe; of a bomb it is told apart by how much."""
+
+_BATCH_ROWS = 64
+"""Decoded at once: few, because nobody knows how large they are before; more would save no time."""
 
 
 def open_parquet(shard: Shard) -> pq.ParquetFile:
@@ -44,14 +52,19 @@ def text_error(schema: pa.Schema, text_column: str) -> str | None:
 
 def rows_of_part(metadata: pq.FileMetaData, wanted: Sequence[str], rows_per_part: int) -> int:
     """R: ``rows_per_part``, or fewer where the footer says that so many rows exceed PART_LIMIT_BYTES."""
-    roots = tuple(f"{name}." for name in wanted)
-    largest = 1.0
+    leaves, largest = _leaves(metadata, wanted), 1.0
     for group_index in range(metadata.num_row_groups):
         group = metadata.row_group(group_index)
-        columns = (group.column(index) for index in range(group.num_columns))
-        size = sum(c.total_uncompressed_size for c in columns if f"{c.path_in_schema}.".startswith(roots))
+        size = sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
         largest = max(largest, size / max(1, group.num_rows))
     return max(1, min(rows_per_part, int(PART_LIMIT_BYTES / largest)))
+
+
+def _leaves(metadata: pq.FileMetaData, wanted: Sequence[str]) -> list[int]:
+    """Indices of the physical columns that the columns ``wanted`` consist of."""
+    roots = tuple(f"{name}." for name in wanted)
+    paths = (metadata.schema.column(index).path for index in range(metadata.num_columns))
+    return [index for index, path in enumerate(paths) if f"{path}.".startswith(roots)]
 
 
 def read_parquet(
@@ -63,24 +76,50 @@ def read_parquet(
     limit: int | None,
     start: Position,
 ) -> Iterator[RawPart]:
-    """Parts from the one that begins at ``start.row_index``; ``kept`` None keeps every column."""
+    """Parts from the one that begins at ``start.row_index``; ``kept`` None keeps every column.
+
+    Raises ShardError for a file that is damaged, a part that is far larger in memory than its footer says, and a text
+    of more than RECORD_LIMIT_BYTES.
+    """
     file = open_parquet(shard)
     kept = file.schema_arrow.names if kept is None else kept
     columns = list(dict.fromkeys([text_column, *kept]))
+    _require_consistent_counts(shard, file.metadata, columns)
     part_rows = rows_of_part(file.metadata, columns, rows_per_part)
     total = file.metadata.num_rows if limit is None else min(limit, file.metadata.num_rows)
     begin = start.row_index
     try:
-        tables = _rechunked(_rows(file, columns, begin, total), part_rows, file.schema_arrow, columns)
-        for table in tables:
+        batches = _rows(file, columns, begin, total)
+        for table in _rechunked(shard, batches, part_rows, file.schema_arrow, columns):
             end = begin + table.num_rows
-            records = _records(table, text_column, kept, begin)
+            records = _records(shard, table, text_column, kept, begin)
             yield RawPart(records, Position(end), is_last=end >= total, kept_kinds={})
             begin = end
+        if begin < total:
+            raise ShardError(
+                f"{shard.name} has {begin} rows where its footer counts {total}",
+                "a complete Parquet file",
+                "write it again",
+            )
     except pa.ArrowMemoryError:
         raise  # not the file's format, but its size: the process that reads says so
     except (pa.ArrowException, OSError) as error:
         raise unreadable(shard, error) from error
+
+
+def _require_consistent_counts(shard: Shard, metadata: pq.FileMetaData, wanted: Sequence[str]) -> None:
+    """Raise ShardError unless the counts in the footer say the same: rows would be lost, or waited for."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    is_consistent = sum(group.num_rows for group in groups) == metadata.num_rows
+    for leaf in _leaves(metadata, wanted):
+        if metadata.schema.column(leaf).max_repetition_level == 0:  # else a row has any number of values
+            is_consistent &= all(group.column(leaf).num_values == group.num_rows for group in groups)
+    if not is_consistent:
+        raise ShardError(
+            f"the footer of {shard.name} counts its rows in different ways",
+            "a complete Parquet file",
+            "write it again",
+        )
 
 
 def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int) -> Iterator[pa.RecordBatch]:
@@ -97,7 +136,7 @@ def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int) -> It
     if not groups:
         return
     position = first_row
-    for batch in file.iter_batches(batch_size=4096, row_groups=groups, columns=columns, use_threads=False):
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
         low, high = max(begin - position, 0), min(stop - position, batch.num_rows)
         position += batch.num_rows
         if low < high:
@@ -107,29 +146,70 @@ def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int) -> It
 
 
 def _rechunked(
-    batches: Iterator[pa.RecordBatch], rows: int, schema: pa.Schema, columns: list[str]
+    shard: Shard, batches: Iterator[pa.RecordBatch], rows: int, schema: pa.Schema, columns: list[str]
 ) -> Iterator[pa.Table]:
     """Tables of ``rows`` rows each, the last one shorter; one empty table if there are no rows at all."""
-    pending: list[pa.RecordBatch] = []
-    count, produced = 0, False
+    pending = _PendingRows(shard, rows)
+    produced = False
     for batch in batches:
-        while count + batch.num_rows >= rows:
-            take = rows - count
-            yield pa.Table.from_batches([*pending, batch.slice(0, take)])
-            pending, count, produced = [], 0, True
+        while len(pending) + batch.num_rows >= rows:
+            take = rows - len(pending)
+            pending.add(batch.slice(0, take))
+            yield pending.table()
+            pending, produced = _PendingRows(shard, rows), True
             batch = batch.slice(take)
         if batch.num_rows:
-            pending.append(batch)
-            count += batch.num_rows
-    if pending:
-        yield pa.Table.from_batches(pending)
+            pending.add(batch)
+    if len(pending):
+        yield pending.table()
     elif not produced:
         yield pa.schema([schema.field(name) for name in columns]).empty_table()
 
 
-def _records(table: pa.Table, text_column: str, kept: Sequence[str], first_row: int) -> pa.Table:
+class _PendingRows:
+    """The rows of a part while they are decoded. Raises ShardError as soon as they are too large for one."""
+
+    def __init__(self, shard: Shard, rows: int) -> None:
+        self._shard, self._rows = shard, rows
+        self._batches: list[pa.RecordBatch] = []
+        self._count = self._size_bytes = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._count += batch.num_rows
+        self._size_bytes += sum(map(_decoded_bytes, batch.columns))
+        if self._size_bytes > DECODED_LIMIT_BYTES:
+            raise ShardError(
+                f"a part of {self._rows} rows of {self._shard.name} holds more than {DECODED_LIMIT_BYTES >> 20} MiB",
+                f"at most that, where its footer says {PART_LIMIT_BYTES >> 20} MiB or less",
+                "pass a lower --rows-per-part, or write it with shorter values",
+            )
+
+    def table(self) -> pa.Table:
+        # One chunk: each of a dictionary column would bring the whole dictionary along.
+        return pa.Table.from_batches(self._batches).combine_chunks()
+
+
+def _decoded_bytes(column: pa.Array[Any]) -> int:
+    """Size of a column's values, each counted as often as it stands there."""
+    size: int = (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).nbytes
+    return size
+
+
+def _records(shard: Shard, table: pa.Table, text_column: str, kept: Sequence[str], first_row: int) -> pa.Table:
     count = table.num_rows
     text, undecodable = _text(table.column(text_column))
+    longest = pc.max(pc.binary_length(text)).as_py() or 0
+    if longest > RECORD_LIMIT_BYTES:
+        raise ShardError(
+            f"{shard.name} has a text of more than {RECORD_LIMIT_BYTES} bytes in records "
+            f"{first_row} to {first_row + count - 1}",
+            "reviews",
+            "pass another --text-column, or leave it out",
+        )
     blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(text), ""), True)
     reason = pc.if_else(blank, "empty_text", pa.scalar(None, pa.string()))
     detail = pa.nulls(count, pa.string())
