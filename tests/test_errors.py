@@ -24,7 +24,8 @@ EXIT_CODES = {
     "HubUnreachableError": 75,
     "DeviceError": 75,
 }
-CODES_OF_THEIR_OWN = ("StoppedError", "AbandonedError", "ShardError")  # by signal, or never a run's own
+# By signal, or never a run's own.
+CODES_OF_THEIR_OWN = ("StoppedError", "AbandonedError", "ShardError", "WrongSettingError")
 CLASSES: dict[str, type[BatchsentError]] = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, BatchsentError)
 }
@@ -48,6 +49,7 @@ def test_the_tree() -> None:
         **dict.fromkeys(["UsageError", "IncompleteError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"),
         **dict.fromkeys(["InputError", "ModelError", "NotAvailableError", "SettingsChangedError"], "UsageError"),
         **dict.fromkeys(["StorageError", "LockedError", "HubUnreachableError", "DeviceError"], "TemporaryError"),
+        "WrongSettingError": "ShardError",
     }
     # The module opens with this tree.
     assert errors.__doc__

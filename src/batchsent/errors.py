@@ -15,6 +15,7 @@
     ├── StoppedError         130, 143  SIGINT or SIGTERM, at a clean point
     ├── AbandonedError             -   ends a thread of a run that has failed; nobody sees it
     └── ShardError                 -   one shard cannot be read; the run goes on and ends with IncompleteError
+        └── WrongSettingError      -   nor would it be with these settings; where all shards say so, InputError
 
 A message says what was found, what was expected and what to do, in one line.
 """
@@ -110,3 +111,7 @@ class AbandonedError(BatchsentError):
 
 class ShardError(BatchsentError):
     """One shard cannot be read; its message stands in the manifest, so it holds no text of a review."""
+
+
+class WrongSettingError(ShardError):
+    """The shard may well be whole, but it is not what the options say of it: fatal if no shard is."""

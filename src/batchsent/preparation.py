@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from batchsent.checkpoint import PARTS
@@ -15,16 +16,16 @@ from batchsent.storage import LocalStore
 
 
 def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConfig) -> list[Inspection]:
-    """Look into every shard. Raises InputError if not one has the columns that were asked for."""
+    """Look into every shard. Raises InputError if not one is what the options say of it."""
     kept = config.kept_columns()
     requests = [
         InspectRequest(shard, config.text_column, tuple(kept), config.encoding, config.delimiter) for shard in shards
     ]
     inspections = [_with_free_names(inspection, kept, config.keep_all) for inspection in reader.inspect(requests)]
-    lacking = [inspection for inspection in inspections if inspection.lacks_column]
-    if lacking and all(inspection.error for inspection in inspections):
-        others = len(lacking) - 1
-        raise InputError(f"{lacking[0].error}{f' (so it is in {others} other shards)' if others else ''}")
+    misread = [inspection for inspection in inspections if inspection.is_setting_wrong]
+    if misread and all(inspection.error for inspection in inspections):
+        others = len(misread) - 1
+        raise InputError(f"{misread[0].error}{f' (so it is in {others} other shards)' if others else ''}")
     return inspections
 
 
@@ -33,14 +34,15 @@ def _with_free_names(inspection: Inspection, kept: dict[str, str], keep_all: boo
     given = inspection.columns if keep_all else ()
     names = [*given, *(name for name in kept if name not in given)]
     outputs = [kept.get(name, name) for name in names]
-    taken = [n for n, output in zip(names, outputs, strict=True) if output in OUR_COLUMNS or outputs.count(output) > 1]
+    counts = Counter(outputs)
+    taken = [n for n, output in zip(names, outputs, strict=True) if output in OUR_COLUMNS or counts[output] > 1]
     if not taken or inspection.error is not None:
         return inspection
     error = (
         f"the kept column {taken[0]!r} of {inspection.shard.name} has the name of another output column; "
         f"expected a free name; pass --keep {taken[0]}=NEW"
     )
-    return replace(inspection, error=error, lacks_column=True)
+    return replace(inspection, error=error, is_setting_wrong=True)
 
 
 def require_space(store: LocalStore, identity: Identity, inspections: list[Inspection]) -> None:

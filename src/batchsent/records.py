@@ -75,8 +75,8 @@ class Inspection:
     """None for text formats."""
     error: str | None = None
     """Why the shard cannot be scored; None if it can."""
-    lacks_column: bool = False
-    """The error is a column that is missing or of the wrong type: fatal if every shard has it."""
+    is_setting_wrong: bool = False
+    """The error is one of the options (a column, the encoding, the delimiter): fatal if every shard has it."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, BinaryIO
 
-from batchsent.errors import ShardError, UsageError
+from batchsent.errors import ShardError, UsageError, WrongSettingError
 from batchsent.records import Position, Shard
 from batchsent.stages.reader.raw_part import PART_LIMIT_BYTES, PartRows, RawPart
 from batchsent.stages.reader.text_stream import (
@@ -82,7 +82,10 @@ def _read_header(shard: Shard, encoding: str, delimiter: str) -> tuple[tuple[str
         records = _Records(shard, stream, Position(_HEADER, stream.tell()), delimiter)
         fields = next(records, [])
     if fields is None:
-        raise ShardError(f"the header of {shard.name} has malformed quotes", _QUOTING, "repair it")
+        found = f"the header of {shard.name} has malformed quotes"
+        if (other := other_delimiter(records.first_line)) and delimiter not in records.first_line:
+            raise WrongSettingError(found, _QUOTING, f"did you mean --delimiter {other!r}?")
+        raise ShardError(found, _QUOTING, "repair it")
     codec = field_encoding(encoding)
     try:
         return tuple(field.encode("latin-1").decode(codec) for field in fields), records.end
@@ -92,6 +95,12 @@ def _read_header(shard: Shard, encoding: str, delimiter: str) -> tuple[tuple[str
             f"text in {encoding}",
             "pass the right --encoding",
         ) from error
+
+
+def other_delimiter(header: str) -> str | None:
+    """The delimiter of a header that has turned out to be one field: of the usual ones, that which it has most of."""
+    best = max(",;\t|", key=header.count)
+    return best if best in header else None
 
 
 def _read_part(records: _Records, columns: _Columns, rows_per_part: int, limit: int | None) -> RawPart:
@@ -170,7 +179,9 @@ class _Records:
         self.end = start.byte_offset
         """Offset of the line that comes next."""
         self._shard, self._delimiter = shard, delimiter
-        self._first_line, self._line_count, self._is_at_end = "", 0, False
+        self.first_line = ""
+        """Of the record that was read last, as it stands there."""
+        self._line_count, self._is_at_end = 0, False
         self._readline = io.TextIOWrapper(stream, encoding="latin-1", newline="").readline
         self._parser = csv.reader(iter(self._next_line, ""), delimiter=delimiter, strict=True)
 
@@ -198,7 +209,7 @@ class _Records:
         if self.end - self.offset > PART_LIMIT_BYTES:
             raise self._error(f"has more than {PART_LIMIT_BYTES} bytes")
         if not self._line_count:
-            self._first_line = line
+            self.first_line = line
         self._line_count += 1
         self._is_at_end = not line
         return line
@@ -209,7 +220,7 @@ class _Records:
             raise self._error("has a quoted field that never ends")
         if self.end - self.offset > RECORD_LIMIT_BYTES:
             raise self._error(f"has a quoted field of more than {RECORD_LIMIT_BYTES} bytes")
-        if self._line_count > 1 or not _ends_with_its_line(self._first_line, self._delimiter):
+        if self._line_count > 1 or not _ends_with_its_line(self.first_line, self._delimiter):
             raise self._error("has malformed quotes and may have swallowed others")
 
     def _error(self, what: str) -> ShardError:

@@ -8,13 +8,20 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from batchsent.errors import ShardError
+from batchsent.errors import ShardError, WrongSettingError
 from batchsent.records import Inspection, Part, Position, Shard, ShardDigest
-from batchsent.stages.reader.delimited import read_delimited, read_header
+from batchsent.stages.reader.delimited import other_delimiter, read_delimited, read_header
+from batchsent.stages.reader.encoding_check import require_encoding
 from batchsent.stages.reader.jsonlines import read_jsonlines
 from batchsent.stages.reader.parquet import open_parquet, read_parquet, text_error
 from batchsent.stages.reader.raw_part import RawPart
 from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, field_encoding, open_text
+
+COLUMN_LIMIT = 10_000
+"""Of a shard: more are not the columns of a review, but a delimiter that is none, or a bomb."""
+
+_SHOWN_CHARACTERS = 40
+"""Of a column's name in a message."""
 
 _SAMPLED_LINES = 100
 """Lines of a JSON Lines shard that are looked at for the text's key."""
@@ -53,22 +60,37 @@ def inspect_shard(request: InspectRequest) -> Inspection:
     """Columns, record count, and what is wrong with them. Never raises for a shard that cannot be read."""
     shard = request.shard
     try:
-        match shard.format:
-            case ".parquet":
-                file = open_parquet(shard)
-                columns: Sequence[str] = file.schema_arrow.names
-                record_count = file.metadata.num_rows
-            case ".csv" | ".tsv":
-                columns, record_count = read_header(shard, request.encoding, request.delimiter), None
-            case _:
-                columns, record_count = _sampled_keys(request), None
+        if shard.format == ".parquet":
+            return _inspect_parquet(request)
+        require_encoding(shard, request.encoding)
+        if shard.format in (".csv", ".tsv"):
+            columns: Sequence[str] = read_header(shard, request.encoding, request.delimiter)
+            _require_few(shard, columns)
+        else:
+            columns = _sampled_keys(request)
     except ShardError as error:
-        return Inspection(shard, (), None, error=str(error))
+        return Inspection(shard, (), None, error=str(error), is_setting_wrong=isinstance(error, WrongSettingError))
     missing = _missing(shard, columns, request) if columns else None
-    if missing is None and shard.format == ".parquet":
-        missing = text_error(file.schema_arrow, request.text_column)
-        missing = missing and f"{missing}, in {shard.name}; a column of strings was expected; pass --text-column"
-    return Inspection(shard, tuple(columns), record_count, error=missing, lacks_column=missing is not None)
+    # The keys of JSON Lines may be any number; with so many, reading will fail where all are to be kept.
+    return Inspection(shard, tuple(columns[:COLUMN_LIMIT]), None, error=missing, is_setting_wrong=missing is not None)
+
+
+def _inspect_parquet(request: InspectRequest) -> Inspection:
+    shard, file = request.shard, open_parquet(request.shard)
+    columns = file.schema_arrow.names
+    _require_few(shard, columns)
+    wrong = _missing(shard, columns, request) if columns else None
+    if wrong is None and (found := text_error(file.schema_arrow, request.text_column)):
+        wrong = f"{found}, in {shard.name}; a column of strings was expected; pass --text-column"
+    record_count = file.metadata.num_rows
+    return Inspection(shard, tuple(columns), record_count, error=wrong, is_setting_wrong=wrong is not None)
+
+
+def _require_few(shard: Shard, columns: Sequence[str]) -> None:
+    if len(columns) > COLUMN_LIMIT:
+        raise ShardError(
+            f"{shard.name} has {len(columns)} columns", f"at most {COLUMN_LIMIT}", "leave out those that are not needed"
+        )
 
 
 def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> str | None:
@@ -81,14 +103,25 @@ def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> s
         if count > 1:
             return f"column {name!r} is {count} times in {shard.name}; one was expected; rename the others"
         if not count:
-            has = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
-            near = difflib.get_close_matches(name, columns, 1) or difflib.get_close_matches(
-                name.strip().lower(), [c.strip().lower() for c in columns], 1
-            )
-            near = [c for c in columns if near and c.strip().lower() == near[0].strip().lower()][:1]
-            advice = f"did you mean {option} {near[0]!r}?" if near else f"pass {option}"
+            has = ", ".join(map(_shortened, columns[:20])) + (", …" if len(columns) > 20 else "")
+            if shard.format in (".csv", ".tsv") and len(columns) == 1 and (other := other_delimiter(columns[0])):
+                return f"column {name!r} is not in {shard.name} (it has: {has}); did you mean --delimiter {other!r}?"
+            near = _nearest(name, columns[:COLUMN_LIMIT])
+            advice = f"did you mean {option} {near!r}?" if near else f"pass {option}"
             return f"column {name!r} is not in {shard.name} (it has: {has}); {advice}"
     return None
+
+
+def _nearest(name: str, columns: Sequence[str]) -> str | None:
+    by_letters = {column.strip().lower(): column for column in reversed(columns)}
+    near = difflib.get_close_matches(name, columns, 1)
+    near = near or [by_letters[found] for found in difflib.get_close_matches(name.strip().lower(), by_letters, 1)]
+    return near[0] if near else None
+
+
+def _shortened(name: str) -> str:
+    # A file without a header has its first record there.
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
 
 
 def _sampled_keys(request: InspectRequest) -> Sequence[str]:
@@ -104,6 +137,8 @@ def _sampled_keys(request: InspectRequest) -> Sequence[str]:
                 continue
             if isinstance(record, dict):
                 keys |= dict.fromkeys(map(str, record))
+            if len(keys) > COLUMN_LIMIT:
+                break
     return tuple(keys)
 
 

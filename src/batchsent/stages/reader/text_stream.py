@@ -11,7 +11,7 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from batchsent.errors import ShardError, UsageError
+from batchsent.errors import ShardError, UsageError, WrongSettingError
 from batchsent.records import Shard
 from batchsent.stages.reader.decompression import (
     BLOCK_BYTES,
@@ -199,7 +199,7 @@ class _Source(io.RawIOBase):
         try:
             return self._decoder.decode(block, self._ended).encode("utf-8", "surrogatepass")
         except UnicodeError as error:  # a codec that does not ask the error handler, as idna
-            raise ShardError(
+            raise WrongSettingError(
                 f"{self.name} is not {self._encoding}", "text in that encoding", "pass the right --encoding"
             ) from error
 
