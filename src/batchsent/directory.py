@@ -10,7 +10,7 @@ from batchsent.config import ScoreConfig
 from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError
 from batchsent.identity import Identity, changed_fields
 from batchsent.machine import choose_device
-from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, resolve_model
+from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, require_unchanged, resolve_model
 from batchsent.records import Shard
 from batchsent.resolve import resolve
 from batchsent.stages.committer import discard_everything, is_ours
@@ -46,7 +46,9 @@ def begin(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
     """Decide the settings and write them into DIR; what an earlier run with others left is discarded."""
     device = choose_device(config.device)
     # Resolved first: settings that are wrong must not cost what is there.
-    identity = resolve(config, resolve_model(config.model, config.revision, hash_file), device)
+    source = resolve_model(config.model, config.revision, hash_file)
+    identity = resolve(config, source, device)
+    require_unchanged(source.directory, source.files, hash_file)
     if config.restart and store.exists(checkpoint.CONFIG):
         discard_everything(store)
     try:

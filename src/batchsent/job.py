@@ -27,7 +27,7 @@ from batchsent.errors import BatchsentError, IncompleteError, ModelError, ShardE
 from batchsent.identity import Identity
 from batchsent.ledger import Ledger, bytes_between, committed_bytes
 from batchsent.machine import available_cores, choose_device, require_precision
-from batchsent.models.resolution import ModelSource
+from batchsent.models.resolution import ModelSource, require_unchanged
 from batchsent.preparation import inspect_shards, require_space
 from batchsent.records import EncodedPart, Inspection, Part, ScoredPart, Shard
 from batchsent.reporting.progress import NoProgress, Progress, showing
@@ -75,9 +75,7 @@ def run_job(
         store.remove_orphans()
         digests = DigestCache(store, stop.check)
 
-        def hash_file(path: str) -> str:
-            return digests.digest(path).sha256
-
+        hash_file = partial(_hash_of_model_file, digests)
         identity = adopt(store, config, hash_file)
         if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
             committer.confirm_success(store)
@@ -142,6 +140,7 @@ class _Run:
         self._report = report
         self._stop = stop
         self._works: dict[str, Work] = {}
+        self._hash_file = partial(_hash_of_model_file, digests)
         self._saved_at = time.monotonic()
 
     def score(
@@ -306,12 +305,8 @@ class _Run:
     def _checked(self, source: ModelSource, model: Model) -> Model:
         """``model``, if its files are those that were hashed before it was loaded."""
         self._stop.check()
-        if any(self._hash_file(str(source.directory / name)) != sha256 for name, sha256 in source.files.items()):
-            raise ModelError(f"{source.name} changed while it was loaded", "a model that holds still", "run again")
+        require_unchanged(source.directory, source.files, self._hash_file)
         return model
-
-    def _hash_file(self, path: str) -> str:
-        return self._digests.digest(path).sha256
 
     def _workers(self, device: str) -> int:
         if isinstance(self._config.workers, int):
@@ -347,10 +342,26 @@ class _Run:
             _require_no_bad_row(part)
 
 
+def _hash_of_model_file(digests: DigestCache, path: str) -> str:
+    try:
+        return digests.digest(path).sha256
+    except (ShardError, OSError) as error:
+        name = Path(path).name
+        raise ModelError(
+            f"{name} of the model cannot be read or changes", "a model that holds still", "run again"
+        ) from (error)
+
+
 def _load_model(identity: Identity, directory: Path, device: str) -> Model:
     from batchsent.models.sequence_classification import SequenceClassifier
 
-    return SequenceClassifier(directory, precision=identity.precision, device=device, threads=identity.threads)
+    return SequenceClassifier(
+        directory,
+        precision=identity.precision,
+        device=device,
+        threads=identity.threads,
+        check=partial(require_unchanged, directory, identity.model_files),
+    )
 
 
 def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], EncodedPart]:
@@ -359,6 +370,9 @@ def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], Encoded
     from batchsent.stages.encoder import Encoder
 
     encoder = Encoder(directory, identity.max_length)
+    # A process may make its tokenizer long after the model was loaded and checked.
+    files = {name: sha256 for name, sha256 in identity.model_files.items() if not name.endswith(".safetensors")}
+    require_unchanged(directory, files)
 
     def encode(text: Any) -> EncodedPart:
         encoded = encoder.encode(text)

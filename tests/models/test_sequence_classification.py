@@ -349,3 +349,25 @@ def test_a_llama_without_padding_token(tmp_path: Path) -> None:
     together = model.logits(*padded(DECODER_ROWS))
     alone = torch.cat([model.logits(*padded([row])) for row in DECODER_ROWS])
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_weights_are_ours_once_loaded(tmp_path: Path) -> None:
+    directory = save_model(tmp_path, {"model_type": "bert", **SMALL, **named("A", "B")})
+    model = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1)
+    ids, lengths = np.array([[1, 2, 3]]), np.array([3])
+    before = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1).logits(ids, lengths)
+    weights = directory / "model.safetensors"
+    with weights.open("r+b") as file:  # in place: a new file would leave the mapped one alone
+        file.seek(weights.stat().st_size // 2)
+        file.write(bytes(weights.stat().st_size // 2))
+    assert torch.equal(model.logits(ids, lengths), before)
+
+
+def test_weights_that_are_loaded_late_are_checked(tmp_path: Path) -> None:
+    def changed() -> None:
+        raise ModelError("changed")
+
+    directory = save_model(tmp_path, {"model_type": "bert", **SMALL, **named("A", "B")})
+    model = SequenceClassifier(directory, precision="bf16", device="cpu", threads=1, check=changed)
+    with pytest.raises(ModelError, match="changed"):
+        model.full_precision_logits(np.array([[1, 2, 3]]), np.array([3]))

@@ -6,10 +6,11 @@ cache and ``HF_HUB_OFFLINE``). Loads no weights and neither torch nor transforme
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -82,6 +83,30 @@ def resolve_model(name: str, revision: str | None, hash_file: Callable[[str], st
         raise ModelError(f"{name} is not a directory", "'embedded', a model directory or a hub id", "check the path")
     repository, commit, snapshot = _from_hub(name, revision)
     return _source(repository, snapshot, commit, hash_file)
+
+
+def sha256_of(path: str) -> str:
+    """In hex, of a file's bytes as they are now."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_unchanged(directory: Path, files: Mapping[str, str], hash_file: Callable[[str], str] = sha256_of) -> None:
+    """Raise ModelError unless ``directory`` still holds ``files`` (name → SHA-256): what was just read of them counts.
+
+    Whoever reads of a model while a run goes on asks this afterwards.
+    """
+    for name, sha256 in files.items():
+        try:
+            found = hash_file(str(directory / name))
+        except OSError:
+            found = ""
+        if found != sha256:
+            raise ModelError(
+                f"{name} of the model in {directory.name} changed while it was loaded",
+                "a model that holds still",
+                "run again",
+            )
 
 
 def local_directory(name: str) -> Path:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +118,24 @@ def _max_length(directory: Path, config: Any) -> int:
 class SequenceClassifier:
     """A loaded model on its device."""
 
-    def __init__(self, directory: Path, *, precision: str, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        precision: str,
+        device: str,
+        threads: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Load the weights (safetensors only, no remote code).
 
-        ``precision`` 'fp16' is autocast over fp32 weights; 'fp16-weights' and 'bf16' hold the weights so.
+        ``precision`` 'fp16' is autocast over fp32 weights; 'fp16-weights' and 'bf16' hold the weights so. ``check``
+        is called after weights were loaded later than here, and may raise.
         """
         if device == "cpu":
             torch.set_num_threads(threads)
         self.device = torch.device(device)
-        self._directory = directory
+        self._directory, self._check = directory, check
         self._autocast = precision == "fp16"
         dtype = {"bf16": torch.bfloat16, "fp16-weights": torch.float16}.get(precision, torch.float32)
         self._model = _load(directory, dtype).to(self.device)
@@ -144,7 +154,9 @@ class SequenceClassifier:
     def full_precision_logits(self, input_ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """:meth:`logits` in fp32, from weights that are loaded when they are first needed."""
         if self._full_precision is None:
-            self._full_precision = _load(self._directory, torch.float32).to(self.device)
+            model = _load(self._directory, torch.float32).to(self.device)
+            self._check()
+            self._full_precision = model
         return self._forward(self._full_precision, input_ids, lengths)
 
     def _forward(self, model: Any, input_ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
@@ -186,6 +198,9 @@ def _load(directory: Path, dtype: torch.dtype) -> Any:
         )
     if model.config.pad_token_id is None:
         _add_padding_token(model)
+    for tensor in chain(model.parameters(), model.buffers()):
+        # The library maps the file: whoever writes to it would change the weights of a model that is in use.
+        tensor.data = tensor.data.clone()
     return model.eval()
 
 
