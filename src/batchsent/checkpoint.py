@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -111,8 +111,11 @@ def part_name(unit: str, index: int, sha256: str) -> str:
     return f"{PARTS}/{unit}/{index:08d}-{sha256}.parquet"
 
 
-def load_progress(store: LocalStore, unit: str) -> UnitProgress:
-    """Every part of ``unit`` whose bytes are what its name says; a damaged one is removed."""
+def load_progress(store: LocalStore, unit: str, check: Callable[[], None] = lambda: None) -> UnitProgress:
+    """Every part of ``unit`` whose bytes are what its name says; a damaged one is removed.
+
+    ``check`` is called while parts are hashed and may raise.
+    """
     progress = UnitProgress()
     for file_name in store.list(f"{PARTS}/{unit}"):
         match = _PART_NAME.fullmatch(file_name)
@@ -121,15 +124,16 @@ def load_progress(store: LocalStore, unit: str) -> UnitProgress:
         name = f"{PARTS}/{unit}/{file_name}"
         try:
             with store.open(name) as stream:
-                intact = hash_stream(stream) == match[2]
+                intact = hash_stream(stream, check) == match[2]
+                # Two files of one index: an out-of-memory split changed last digits. The first by name counts.
+                if intact and int(match[1]) not in progress.parts:
+                    stream.seek(0)
+                    state = PartState.from_metadata(pq.read_schema(stream).metadata)
+                    progress.add(PartFile(name, int(match[1]), state))
         except FileNotFoundError:
             continue  # another run has published and cleared it
         if not intact:
             store.remove(name)
-        elif int(match[1]) not in progress.parts:
-            # Two files of one index: an out-of-memory split changed last digits. The first by name counts.
-            metadata = pq.read_schema(store.path(name)).metadata
-            progress.add(PartFile(name, int(match[1]), PartState.from_metadata(metadata)))
     return progress
 
 

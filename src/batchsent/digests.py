@@ -12,7 +12,7 @@ from batchsent.checkpoint import FileEntry
 from batchsent.errors import ShardError
 from batchsent.identity import checksum_of
 from batchsent.records import ShardDigest, Signature
-from batchsent.storage import INTERNAL, LocalStore, hash_stream, signature
+from batchsent.storage import INTERNAL, LocalStore, Published, hash_stream, signature
 
 DIGESTS = f"{INTERNAL}/digests.json"
 
@@ -76,14 +76,14 @@ class DigestCache:
         found = signature(path)
         if found is None or found.size_bytes != entry.size_bytes:
             return False
-        return self.digest(str(path)).sha256 == entry.sha256
+        try:
+            return self.digest(str(path)).sha256 == entry.sha256
+        except (FileNotFoundError, ShardError):  # another run is at it, where locks do not work
+            return False
 
-    def remember(self, entry: FileEntry) -> None:
+    def remember(self, published: Published) -> None:
         """Record a file that this run has just published."""
-        path = str(self._store.path(entry.path))
-        found = signature(path)
-        if found is not None:
-            self._known[path] = (found, entry.sha256)
+        self._known[str(self._store.path(published.name))] = (published.signature, published.sha256)
 
     def save(self) -> None:
         """Write the record into DIR."""

@@ -147,7 +147,7 @@ class _Run:
         self, reader: ReaderProcess, inspections: list[Inspection], progress: Progress, load_model: LoadModel
     ) -> None:
         """Do what is left to do, then publish if all of it may be."""
-        committer.begin_changes(self._store)
+        committer.begin_changes(self._store, self._identity.fingerprint)
         self._report.save(self._store)
         with CommitThread() as commits:
             parts = self._parts(reader, inspections, commits)
@@ -213,7 +213,7 @@ class _Run:
                 f"at most {limit:.2%}",
                 f"look at {self._store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
             )
-        committer.publish_success(self._store, manifest)
+        committer.publish_success(self._store, manifest, self._digests.is_intact)
         self._report.end("published")
 
     # --- reading

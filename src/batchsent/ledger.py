@@ -9,7 +9,7 @@ from collections.abc import Callable
 from batchsent import checkpoint
 from batchsent.checkpoint import Manifest, ShardEntry, Work
 from batchsent.digests import DigestCache
-from batchsent.errors import ShardError, StorageError
+from batchsent.errors import LockedError, ShardError, StorageError
 from batchsent.identity import Identity
 from batchsent.records import Position, ScoredPart, Shard
 from batchsent.stages.committer import commit_shard
@@ -45,7 +45,7 @@ class Ledger:
         unit = checkpoint.unit_of(self._identity, shard.name, digest)
         if self._finished(shard, unit):
             return None
-        progress = checkpoint.load_progress(self._store, unit)
+        progress = checkpoint.load_progress(self._store, unit, self._check)
         work = Work(shard, digest, unit, progress, record_count)
         self._works[unit] = work
         return work
@@ -76,17 +76,17 @@ class Ledger:
         """Write the files of a shard whose parts are all there."""
         try:
             _require_unchanged(work)
-            entry = commit_shard(self._store, self._identity, work, self._check)
+            entry, files = commit_shard(self._store, self._identity, work, self._check)
         except ShardError as error:
             self.fail(work.shard, error)
             return
-        except StorageError:
+        except (LockedError, StorageError):
             # Where locks do not work another run may have published the shard meanwhile, and cleared its parts.
             self.listed = checkpoint.listed_shards(self._store)
             if self._finished(work.shard, work.unit):
                 return
             raise
-        for file in entry.files:
+        for file in files:
             self._digests.remember(file)
         self.entries[work.shard.name] = entry
 

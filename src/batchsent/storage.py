@@ -55,6 +55,8 @@ class Published:
     name: str
     sha256: str
     size_bytes: int
+    signature: Signature
+    """Of the very file that was written, whatever another run has put in its place since."""
 
 
 class LocalStore:
@@ -106,10 +108,18 @@ class LocalStore:
         except FileNotFoundError:
             return False
 
-    def publish(self, name: str, write: Callable[[IO[bytes]], object], *, replace: bool = True) -> Published:
+    def publish(
+        self,
+        name: str,
+        write: Callable[[IO[bytes]], object],
+        *,
+        replace: bool = True,
+        before_rename: Callable[[], None] = lambda: None,
+    ) -> Published:
         """Make ``name`` hold what ``write`` writes, all or nothing, durably.
 
-        With ``replace=False`` an existing name is left and FileExistsError raised: create-only.
+        With ``replace=False`` an existing name is left and FileExistsError raised: create-only. ``before_rename`` is
+        called when all is written, and may raise: writing takes long enough for the world to change.
         """
         target = self._target(name)
         with _translated(name):
@@ -121,18 +131,20 @@ class LocalStore:
                 write(cast(IO[bytes], sink))
                 sink.flush()
                 posix.fsync(descriptor)
+                before_rename()
                 if replace:
                     posix.rename(temporary, target)
                     is_moved = True
                 else:
                     posix.link(temporary, target)
+                written = _signature(os.fstat(descriptor))
             finally:
                 posix.close(descriptor)
                 if not is_moved:
                     with contextlib.suppress(FileNotFoundError):
                         posix.unlink(temporary)
             posix.sync_directory(target.parent)
-        return Published(name, sink.sha256.hexdigest(), sink.size_bytes)
+        return Published(name, sink.sha256.hexdigest(), sink.size_bytes, written)
 
     def publish_bytes(self, name: str, data: bytes, *, replace: bool = True) -> Published:
         """:meth:`publish` of bytes that are at hand."""
@@ -230,7 +242,12 @@ class LocalStore:
 
     def size_bytes(self, folder: str) -> int:
         """Of all files below ``folder``."""
-        return sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
+        total = 0
+        for path, _, files in os.walk(self.root / folder):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):  # another run clears it, where locks do not work
+                    total += Path(path, name).stat().st_size
+        return total
 
     def free_bytes(self) -> int:
         """Space that this user may still write."""
@@ -289,7 +306,11 @@ def signature(path: str | os.PathLike[str]) -> Signature | None:
         found = os.stat(path)  # noqa: PTH116 - also takes plain strings, by the thousand
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return _signature(found)
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def hash_stream(stream: IO[bytes], check: Callable[[], None] = lambda: None) -> str:
@@ -349,7 +370,7 @@ def _make_directories(path: Path) -> None:
     _make_directories(path.parent)
     with contextlib.suppress(FileExistsError):
         posix.make_directory(path)
-    if not path.is_dir():
+    if path.exists() and not path.is_dir():  # neither: another run clears it, and the next call will say so
         raise UsageError(f"{path} is a file", "a directory", "move it away or choose another --output")
     posix.sync_directory(path.parent)
 

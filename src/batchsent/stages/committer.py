@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchsent import checkpoint
+from batchsent import checkpoint, success
 from batchsent.checkpoint import FileEntry, Manifest, PartFile, ShardEntry, Work
-from batchsent.errors import BatchsentError, LockedError, ShardError, StorageError
+from batchsent.errors import BatchsentError, ShardError, StorageError
 from batchsent.identity import Identity
 from batchsent.records import Shard
 from batchsent.schema import (
@@ -43,12 +43,12 @@ ROW_GROUP_BYTES = 64 << 20
 
 def commit_shard(
     store: LocalStore, identity: Identity, work: Work, check: Callable[[], None] = lambda: None
-) -> ShardEntry:
+) -> tuple[ShardEntry, tuple[Published, Published]]:
     """Concatenate the parts into the shard's files and leave the manifest entry beside the parts.
 
     ``check`` is called between row groups and may raise.
     """
-    _require_current(store, identity.fingerprint)
+    success.require_ours(store, identity.fingerprint)
     shard, digest, unit, parts = work.shard, work.digest, work.unit, work.progress.in_order()
     kept = _kept_columns(store, identity, parts)
     metadata = output_metadata(
@@ -62,9 +62,10 @@ def commit_shard(
     schema = output_schema([pa.field(c.output_name, c.data_type) for c in kept], identity.labels, metadata)
     counts = _Counts()
     tables = (_output_rows(_read_part(store, part), kept, schema, counts) for part in parts)
-    output = _publish_table(store, f"{shard.output_stem}.parquet", schema, tables, check)
+    output = _publish_table(store, identity, f"{shard.output_stem}.parquet", schema, tables, check)
     rejected = (_reject_rows(_read_part(store, part), shard, counts) for part in parts)
-    rejects = _publish_table(store, f"{checkpoint.REJECTS}/{shard.output_stem}.parquet", REJECT_SCHEMA, rejected, check)
+    rejects_name = f"{checkpoint.REJECTS}/{shard.output_stem}.parquet"
+    rejects = _publish_table(store, identity, rejects_name, REJECT_SCHEMA, rejected, check)
     entry = ShardEntry(
         shard=shard.name,
         unit=unit,
@@ -81,7 +82,7 @@ def commit_shard(
     )
     _require_conserved(entry, parts)
     checkpoint.save_entry(store, entry)
-    return entry
+    return entry, (output, rejects)
 
 
 def _require_conserved(entry: ShardEntry, parts: list[PartFile]) -> None:
@@ -119,7 +120,11 @@ def _kept_columns(store: LocalStore, identity: Identity, parts: list[PartFile]) 
     types: dict[str, pa.DataType] = {}
     kinds: dict[str, set[str]] = {}
     for part in parts:
-        for field in pq.read_schema(store.path(part.name)):
+        try:
+            schema = pq.read_schema(store.path(part.name))
+        except (OSError, pa.ArrowException):
+            raise _damaged(part) from None
+        for field in schema:
             if field.name.startswith(KEPT_PREFIX):
                 types.setdefault(field.name.removeprefix(KEPT_PREFIX), field.type)
         for name, seen in part.state.kept_kinds.items():
@@ -144,13 +149,17 @@ def _kept_columns(store: LocalStore, identity: Identity, parts: list[PartFile]) 
 def _read_part(store: LocalStore, part: PartFile) -> pa.Table:
     data = store.read_bytes(part.name)
     if data is None or hashlib.sha256(data).hexdigest() not in part.name:
-        raise StorageError(
-            f"{part.name} was damaged after it was written",
-            "a disk that keeps what it took",
-            "run again: it will be scored again",
-        )
+        raise _damaged(part)
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         return file.read(use_threads=False)
+
+
+def _damaged(part: PartFile) -> StorageError:
+    return StorageError(
+        f"{part.name} was damaged or removed after it was written",
+        "a disk that keeps what it took",
+        "run again: it will be scored again",
+    )
 
 
 def _output_rows(part: pa.Table, kept: list[_KeptColumn], schema: pa.Schema, counts: _Counts) -> pa.Table:
@@ -190,7 +199,12 @@ def _reject_rows(part: pa.Table, shard: Shard, counts: _Counts) -> pa.Table:
 
 
 def _publish_table(
-    store: LocalStore, name: str, schema: pa.Schema, tables: Iterator[pa.Table], check: Callable[[], None]
+    store: LocalStore,
+    identity: Identity,
+    name: str,
+    schema: pa.Schema,
+    tables: Iterator[pa.Table],
+    check: Callable[[], None],
 ) -> Published:
     def write(handle: Any) -> None:
         with pq.ParquetWriter(handle, schema, compression="zstd", write_page_checksum=True) as writer:
@@ -198,7 +212,7 @@ def _publish_table(
                 check()
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
 
-    return store.publish(name, write)
+    return success.put(store, identity.fingerprint, name, write)
 
 
 def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -220,26 +234,28 @@ def _file_entry(published: Published) -> FileEntry:
 # --- DIR as a whole
 
 
-def begin_changes(store: LocalStore) -> None:
+def begin_changes(store: LocalStore, fingerprint: str) -> None:
     """Take back the promise before anything that it vouches for changes."""
-    store.remove(checkpoint.SUCCESS)
+    success.require_settings(store, fingerprint)
+    success.take_back(store)
 
 
 def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
     """Write the manifest, and remove outputs of ours that it does not list (their shards are gone)."""
-    _require_current(store, manifest.fingerprint)
+    if success.is_vouched_for(store, manifest):
+        return
     listed = {file.path for entry in manifest.shards for file in entry.files}
     for name in [*store.outputs(), *store.outputs(checkpoint.REJECTS)]:
         if name not in listed and is_ours(store, name):
-            store.remove(name)
-    store.publish_bytes(checkpoint.MANIFEST, manifest.to_json())
+            success.drop(store, manifest.fingerprint, name)
+    data = manifest.to_json()
+    success.put(store, manifest.fingerprint, checkpoint.MANIFEST, lambda handle: handle.write(data))
 
 
-def publish_success(store: LocalStore, manifest: Manifest) -> None:
+def publish_success(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
     """Write ``_SUCCESS``, when all that it vouches for is durable, then see it through."""
     store.make_durable([checkpoint.MANIFEST, *(file.path for entry in manifest.shards for file in entry.files)])
-    _require_current(store, manifest.fingerprint)
-    store.publish_bytes(checkpoint.SUCCESS, checkpoint.success_line(manifest.to_json()).encode())
+    success.vouch(store, manifest, is_intact)
     store.remove_tree(checkpoint.PARTS)
 
 
@@ -249,33 +265,19 @@ def confirm_success(store: LocalStore) -> None:
     store.remove_tree(checkpoint.PARTS)
 
 
-def _require_current(store: LocalStore, fingerprint: str) -> None:
-    """Raise LockedError if DIR was given other settings since this run began.
-
-    Where locks do not work, a run that slept through ``--restart`` must not put its files over those of the run
-    that followed. Between this look and the publishing it still could; ``verify`` would find it.
-    """
-    data = store.read_bytes(checkpoint.CONFIG)
-    try:
-        current = None if data is None else Identity.from_json(data).fingerprint
-    except (ValueError, TypeError, KeyError, AttributeError):
-        current = None
-    if current != fingerprint:
-        raise LockedError(
-            f"another run gave {store.root} other settings meanwhile", "one run at a time", "run again to see which"
-        )
-
-
 def discard_everything(store: LocalStore) -> None:
     """Remove what an earlier run left; ``config.json`` last, so that an interrupted discard is continued."""
-    begin_changes(store)
+    success.take_back(store)
     store.remove_tree(checkpoint.PARTS)
-    store.remove(checkpoint.MANIFEST)
-    for name in store.outputs():
-        if is_ours(store, name):
+    for name in [checkpoint.MANIFEST, *store.outputs()]:
+        if name == checkpoint.MANIFEST or is_ours(store, name):
             store.remove(name)
+            success.look_again(store, {name: None})
+    rejects = list(store.outputs(checkpoint.REJECTS))
     store.remove_tree(checkpoint.REJECTS)
+    success.look_again(store, dict.fromkeys(rejects))
     store.remove(checkpoint.CONFIG)
+    success.look_again(store, {checkpoint.CONFIG: None})
 
 
 def is_ours(store: LocalStore, name: str) -> bool:
