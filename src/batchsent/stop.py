@@ -12,6 +12,7 @@ from types import FrameType
 
 from batchsent.errors import AbandonedError, StoppedError
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PARENT_SECONDS = 1.0
 
 
@@ -29,6 +30,19 @@ def leave_with(parent: int) -> None:
     threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
 
 
+@contextlib.contextmanager
+def out_of_reach() -> Iterator[None]:
+    """A program that is started within never gets the two signals: the job decides when it stops.
+
+    A terminal and a service manager send them to every process of the job, also to one that is just starting.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class StopSignal:
     """Whether the run shall end: a signal came, or it has failed.
 
@@ -39,15 +53,13 @@ class StopSignal:
         self._received: int | None = None
         self._abandoned = False
 
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handle the two signals (main thread only)."""
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def install(self) -> None:
+        """Handle the two signals from now on (main thread only).
+
+        Until the process has ended: to a run that is over they must not do anything, least of all to its exit code.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
 
     def check(self) -> None:
         """Raise StoppedError if a signal came, AbandonedError if the run has failed on another thread."""

@@ -42,26 +42,28 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
 
 def run(config: ScoreConfig) -> None:
     """Run the job under signals, logs and progress, and print the closing summary."""
+    from batchsent.stop import StopSignal
+
+    stop = StopSignal()
+    stop.install()  # before the seconds that importing the rest may take
+
     from batchsent.errors import BatchsentError
     from batchsent.job import run_job
     from batchsent.reporting import logs
     from batchsent.reporting.progress import choose_progress
     from batchsent.reporting.run_report import RunReport
-    from batchsent.stop import StopSignal
 
     report = RunReport()
     progress = choose_progress(config.progress)
     # 'none' leaves warnings: what was asked for is silence about progress.
     logs.configure(config.log_format, report.run_id, quiet=config.progress == "none")
-    stop = StopSignal()
-    with stop.installed():
-        try:
-            run_job(config, progress=progress, stop=stop, report=report)
-        except BatchsentError:
-            if report.state != "running":
-                _close(report, config)
-            raise
-        _close(report, config)
+    try:
+        run_job(config, progress=progress, stop=stop, report=report)
+    except BatchsentError:
+        if report.state != "running":
+            _close(report, config)
+        raise
+    _close(report, config)
 
 
 def _close(report: Any, config: ScoreConfig) -> None:

@@ -188,8 +188,8 @@ class _Encoding(Dataset[EncodedPart | ModelError]):
 
 
 def _start_worker(_worker_index: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the job decides when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the job's handler, which came with the fork
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the job decides when to stop
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
         leave_with(parent.pid)

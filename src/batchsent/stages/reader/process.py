@@ -22,7 +22,7 @@ from typing import Any, Self
 from batchsent.errors import BatchsentError, DeviceError, ShardError
 from batchsent.records import Inspection, Part, Signature
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest, inspect_shard, read_parts
-from batchsent.stop import leave_with
+from batchsent.stop import leave_with, out_of_reach
 from batchsent.storage import signature
 
 MEMORY_LIMIT_BYTES = 4 << 30
@@ -54,11 +54,12 @@ class ReaderProcess:
         ours, theirs = Pipe()
         # A plain child, not multiprocessing's: that one would import the caller's __main__ again. -P: nothing is
         # imported from the folder that the command happens to run in.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, _PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
+        with out_of_reach():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _CHILD, _PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
         theirs.close()
         self._pipe: Connection[Any, Any] = ours
         self._is_clean = True
@@ -90,7 +91,7 @@ class ReaderProcess:
             self._is_clean = True
         except (EOFError, OSError, pickle.UnpicklingError):
             code = self._process.wait()
-            if code in (-signal.SIGKILL, -signal.SIGTERM):  # which no parser raises
+            if code == -signal.SIGKILL:  # which no parser raises
                 self._check()
                 raise DeviceError("the reader was killed", "memory for it", "run again to resume") from None
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
@@ -101,6 +102,7 @@ class ReaderProcess:
             ) from None
 
     def _receive(self) -> Any:
+        self._check()  # also where every answer is there at once, as with ten thousand small shards
         while not self._pipe.poll(_POLL_SECONDS):
             self._check()
         return self._pipe.recv()
@@ -120,7 +122,6 @@ class ReaderProcess:
 
 def serve(descriptor: int, parent: int) -> None:
     """The child's loop: answer requests until the job, process ``parent``, is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the job decides when to stop
     leave_with(parent)
     _limit_memory()
     pipe: Connection[Any, Any] = Connection(descriptor)
