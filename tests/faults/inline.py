@@ -20,7 +20,7 @@ from batchsent import job
 from batchsent.config import ScoreConfig
 from batchsent.engines import local
 from batchsent.records import EncodedPart, Inspection, Part
-from batchsent.reporting.progress import Progress
+from batchsent.reporting.progress import NoProgress, Progress
 from batchsent.reporting.run_report import RunReport
 from batchsent.schema import TEXT
 from batchsent.stages.encoder import Encoder
@@ -68,6 +68,21 @@ def _tokenizing(
 ) -> Iterator[Iterator[tuple[Part, EncodedPart]]]:
     encode = make_encode()
     yield ((part, encode(part.records.column(TEXT))) for part in parts)
+
+
+class KilledError(Exception):
+    """Stands for a kill after a commit."""
+
+
+class KillAfter(NoProgress):
+    """Ends a run when so many parts are committed."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+
+    def update(self, report: RunReport) -> None:
+        if report.part_count == self._parts:
+            raise KilledError
 
 
 class Inline:
