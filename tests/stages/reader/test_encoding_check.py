@@ -63,7 +63,7 @@ def shard_of(folder: Path, content: bytes, name: str = "reviews.csv") -> Shard:
     return Shard(name, str(path), ".csv", ".gz" if name.endswith(".gz") else "", len(content))
 
 
-@pytest.mark.parametrize("count", [12, 40, 300, 20_000])
+@pytest.mark.parametrize("count", [24, 40, 300, 20_000])
 @pytest.mark.parametrize("encoding", FAMILIES)
 def test_the_guess_is_right(tmp_path: Path, encoding: str, count: int) -> None:
     texts, expected = FAMILIES[encoding]
@@ -93,6 +93,11 @@ def test_utf8_where_something_else_was_asked_for(tmp_path: Path) -> None:
             require_encoding(shard, asked)
     with pytest.raises(WrongSettingError, match="is not utf-16;"):  # it asks for a byte order mark
         require_encoding(shard, "utf-16")
+
+
+def test_too_little_text_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(WrongSettingError, match=r"\(no guess what it is\)"):
+        require_encoding(shard_of(tmp_path, dump(CHINESE, 4).encode("gb18030")), "utf-8")
 
 
 def test_what_looks_like_nothing_is_not_guessed(tmp_path: Path) -> None:
