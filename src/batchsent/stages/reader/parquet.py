@@ -37,6 +37,7 @@ def unreadable(shard: Shard, error: Exception) -> ShardError:
     """What a library said of a file, in one line."""
     # The first line of Arrow's messages names what is wrong; the rest is a trace of its C++ files.
     first = (str(error).splitlines() or [type(error).__name__])[0]
+    first = "".join(character if character.isprintable() else "?" for character in first)  # some quote damaged bytes
     return ShardError(f"{shard.name} is not readable as Parquet ({first})", "a complete Parquet file", "write it again")
 
 
