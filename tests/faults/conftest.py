@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from batchsent import job
 from faults.forked import Forked
-from faults.inline import Inline
+from faults.inline import Inline, SharedReader
 from faults.tally import Injections
 
 
@@ -27,6 +28,15 @@ def injections(request: pytest.FixtureRequest) -> Injections:
 def inline(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Inline:
     """The job in this process."""
     return Inline(monkeypatch, tiny_model)
+
+
+@pytest.fixture
+def inline_with_reader(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inline]:
+    """The job in this process, but for its reader: one process for all its runs."""
+    reader = SharedReader(lambda: None)
+    monkeypatch.setattr(job, "ReaderProcess", lambda _check: reader)
+    yield inline
+    reader.close()
 
 
 @pytest.fixture

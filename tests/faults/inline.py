@@ -24,7 +24,7 @@ from batchsent.reporting.progress import NoProgress, Progress
 from batchsent.reporting.run_report import RunReport
 from batchsent.schema import TEXT
 from batchsent.stages.encoder import Encoder
-from batchsent.stages.reader import InspectRequest, ReadRequest
+from batchsent.stages.reader import InspectRequest, ReaderProcess, ReadRequest
 from batchsent.stages.reader.process import answers
 from batchsent.stop import StopSignal
 
@@ -58,6 +58,12 @@ class InlineReader:
 
     def __enter__(self) -> InlineReader:
         return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class SharedReader(ReaderProcess):
+    """A real reader process that serves many runs; another one only after it crashed."""
 
     def __exit__(self, *exception: object) -> None: ...
 

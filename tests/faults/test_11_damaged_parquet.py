@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent import job
 from batchsent.errors import IncompleteError
-from batchsent.stages.reader import ReaderProcess
 from faults.inline import Inline
 from faults.tally import Injections
 from support import rows, write_csv
@@ -27,21 +25,6 @@ Reviews = Callable[[int], list[str]]
 
 ROW_COUNT = 24
 OTHER_COUNT = 15
-
-
-class _SharedReader(ReaderProcess):
-    """One process for many runs; a new one only after a crash."""
-
-    def __exit__(self, *exception: object) -> None: ...
-
-
-@pytest.fixture
-def whole_job(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inline]:
-    """The inline job, but its reader is a process."""
-    reader = _SharedReader(lambda: None)
-    monkeypatch.setattr(job, "ReaderProcess", lambda _check: reader)
-    yield inline
-    reader.close()
 
 
 def _parquet(texts: list[str], **options: Any) -> bytes:
@@ -71,11 +54,11 @@ def _score(inline: Inline, folder: Path, content: bytes) -> tuple[list[dict[str,
 
 @pytest.mark.real_process
 @pytest.mark.fault(11, "Parquet input cut short at every length")
-def test_11_cut_short(injections: Injections, whole_job: Inline, tmp_path: Path, reviews: Reviews) -> None:
+def test_11_cut_short(injections: Injections, inline_with_reader: Inline, tmp_path: Path, reviews: Reviews) -> None:
     content = _parquet(reviews(ROW_COUNT))
-    assert _score(whole_job, tmp_path, content)[0] is not None
+    assert _score(inline_with_reader, tmp_path, content)[0] is not None
     for length in injections.of(range(len(content)), quick=20):
-        scored, message = _score(whole_job, tmp_path, content[:length])
+        scored, message = _score(inline_with_reader, tmp_path, content[:length])
         assert scored is None, "a file without its end was taken for a whole one"
         assert "b.parquet is not readable as Parquet" in message
 
@@ -91,12 +74,12 @@ def _flipped(content: bytes, seed: int) -> bytes:
 @pytest.mark.real_process
 @pytest.mark.fault(11, "bit flips in Parquet input with page checksums")
 def test_11_bit_flips_with_checksums(
-    injections: Injections, whole_job: Inline, tmp_path: Path, reviews: Reviews
+    injections: Injections, inline_with_reader: Inline, tmp_path: Path, reviews: Reviews
 ) -> None:
     content = _parquet(reviews(ROW_COUNT), write_page_checksum=True)
-    expected, _ = _score(whole_job, tmp_path, content)
+    expected, _ = _score(inline_with_reader, tmp_path, content)
     for seed in injections.of(range(2000), quick=25):
-        scored, _ = _score(whole_job, tmp_path, _flipped(content, seed))
+        scored, _ = _score(inline_with_reader, tmp_path, _flipped(content, seed))
         assert scored in (None, expected), "a change was not noticed"
 
 
@@ -104,17 +87,17 @@ def test_11_bit_flips_with_checksums(
 @pytest.mark.fault(11, "bit flips in Parquet input without page checksums")
 def test_11_bit_flips_without_checksums(
     injections: Injections,
-    whole_job: Inline,
+    inline_with_reader: Inline,
     tmp_path: Path,
     reviews: Reviews,
     record_property: Callable[[str, object], None],
 ) -> None:
     # Nobody can notice a changed letter here; that no row is lost is what is left to promise.
     content = _parquet(reviews(ROW_COUNT))
-    expected, _ = _score(whole_job, tmp_path, content)
+    expected, _ = _score(inline_with_reader, tmp_path, content)
     silently_wrong = 0
     for seed in injections.of(range(2000), quick=25):
-        scored, _ = _score(whole_job, tmp_path, _flipped(content, seed))
+        scored, _ = _score(inline_with_reader, tmp_path, _flipped(content, seed))
         silently_wrong += scored not in (None, expected)
         if scored is not None:
             rejected = rows(tmp_path / "out/_batchsent/rejects/b.parquet")

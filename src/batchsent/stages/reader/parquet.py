@@ -90,7 +90,7 @@ def read_parquet(
     total = file.metadata.num_rows if limit is None else min(limit, file.metadata.num_rows)
     begin = start.row_index
     try:
-        batches = _rows(file, columns, begin, total)
+        batches = _rows(file, columns, begin, total, min(_BATCH_ROWS, part_rows))
         for table in _rechunked(shard, batches, part_rows, file.schema_arrow, columns):
             end = begin + table.num_rows
             records = _records(shard, table, text_column, kept, begin)
@@ -123,8 +123,8 @@ def _require_consistent_counts(shard: Shard, metadata: pq.FileMetaData, wanted: 
         )
 
 
-def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int) -> Iterator[pa.RecordBatch]:
-    """Rows [begin, stop) without reading row groups that lie outside."""
+def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows [begin, stop), at most ``batch_rows`` at a time, without reading row groups that lie outside."""
     groups: list[int] = []
     first_row = position = 0
     for index in range(file.metadata.num_row_groups):
@@ -137,7 +137,7 @@ def _rows(file: pq.ParquetFile, columns: list[str], begin: int, stop: int) -> It
     if not groups:
         return
     position = first_row
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
+    for batch in file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=columns, use_threads=False):
         low, high = max(begin - position, 0), min(stop - position, batch.num_rows)
         position += batch.num_rows
         if low < high:
