@@ -271,3 +271,15 @@ def test_input_that_grows_while_it_is_read(score: Score, tmp_path: Path, reviews
     report = score(path, output=tmp_path / "out")
     assert report.totals["record_count"] == len(path.read_text().splitlines()) - 1
     assert len(rows(tmp_path / "out/r.parquet")) == report.totals["row_count"]
+
+
+def test_the_damaged_output_of_a_shard_that_is_gone_goes_too(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.csv", "b.csv"):
+        write_csv(source / name, reviews(20))
+    score(source, output=out)
+    (out / "b.parquet").write_bytes(b"PAR1 no Parquet any more")
+    (out / "mine.parquet").write_bytes(b"PAR1 nor this, but somebody else's")
+    (source / "b.csv").unlink()
+    score(source, output=out)
+    assert sorted(path.name for path in out.glob("*.parquet")) == ["a.parquet", "mine.parquet"]

@@ -23,6 +23,7 @@ from batchsent.identity import Identity
 from batchsent.records import Shard
 from batchsent.schema import (
     FOOTER_FINGERPRINT,
+    FOOTER_UNIT,
     KEPT_PREFIX,
     LABEL,
     OUR_COLUMNS,
@@ -287,5 +288,16 @@ def is_ours(store: LocalStore, name: str) -> bool:
     try:
         metadata = pq.read_schema(store.path(name)).metadata or {}
     except (pa.ArrowException, OSError):
-        return False
+        return _was_ours(store, name)
     return FOOTER_FINGERPRINT.encode() in metadata
+
+
+def _was_ours(store: LocalStore, name: str) -> bool:
+    """:func:`is_ours` of a file that is damaged: what is left of its footer says it, or the manifest."""
+    if any(name == entry.output.path for entry in checkpoint.listed_shards(store).values()):
+        return True
+    try:
+        data = store.read_bytes(name) or b""
+    except OSError:
+        return False
+    return FOOTER_FINGERPRINT.encode() in data or FOOTER_UNIT.encode() in data
