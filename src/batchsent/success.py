@@ -49,7 +49,7 @@ def require_ours(store: LocalStore, fingerprint: str) -> None:
 def put(store: LocalStore, fingerprint: str, name: str, write: Callable[[IO[bytes]], object]) -> Published:
     """Publish a file that ``_SUCCESS`` will vouch for. Raises LockedError if DIR is not this run's any more."""
     published = store.publish(name, write, before_rename=partial(require_ours, store, fingerprint))
-    look_again(store, {name: published.sha256})
+    look_again(store, name, published.sha256)
     return published
 
 
@@ -57,22 +57,26 @@ def drop(store: LocalStore, fingerprint: str, name: str) -> None:
     """Remove a file that no longer belongs to what DIR publishes. Raises LockedError as :func:`put`."""
     require_ours(store, fingerprint)
     store.remove(name)
-    look_again(store, {name: None})
+    look_again(store, name, None)
 
 
-def look_again(store: LocalStore, changed: dict[str, str | None]) -> None:
-    """After names were made to hold what has these hashes (None: were removed): was DIR published meanwhile?
+def look_again(store: LocalStore, name: str, sha256: str | None) -> None:
+    """After ``name`` was made to hold what has this hash (None: was removed): was DIR published meanwhile?
 
-    If so, and with other content under one of the names, takes ``_SUCCESS`` back and raises LockedError.
+    If so, and with another content of ``name``, takes ``_SUCCESS`` back and raises LockedError.
     """
     if not store.exists(checkpoint.SUCCESS):
         return
     listed = {file.path: file.sha256 for entry in checkpoint.listed_shards(store).values() for file in entry.files}
-    is_right = all(listed.get(name, sha256) == sha256 for name, sha256 in changed.items())
-    if is_right and checkpoint.is_published(store):
-        return
-    take_back(store)
-    raise _overtaken(store, "published it")
+    if listed.get(name, sha256) != sha256 or not checkpoint.is_published(store):
+        keep_back(store)
+
+
+def keep_back(store: LocalStore) -> None:
+    """Raise LockedError if another run published DIR meanwhile, and take ``_SUCCESS`` back: it is wrong by now."""
+    if store.exists(checkpoint.SUCCESS):
+        take_back(store)
+        raise _overtaken(store, "published it")
 
 
 def vouch(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:

@@ -273,12 +273,11 @@ def discard_everything(store: LocalStore) -> None:
     for name in [checkpoint.MANIFEST, *store.outputs()]:
         if name == checkpoint.MANIFEST or is_ours(store, name):
             store.remove(name)
-            success.look_again(store, {name: None})
-    rejects = list(store.outputs(checkpoint.REJECTS))
+            success.keep_back(store)
     store.remove_tree(checkpoint.REJECTS)
-    success.look_again(store, dict.fromkeys(rejects))
+    success.keep_back(store)
     store.remove(checkpoint.CONFIG)
-    success.look_again(store, {checkpoint.CONFIG: None})
+    success.keep_back(store)
 
 
 def is_ours(store: LocalStore, name: str) -> bool:
