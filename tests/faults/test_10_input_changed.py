@@ -183,7 +183,7 @@ def test_10_input_changed_during_a_run(
         monkeypatch.setattr(f"batchsent.stages.reader.{module}.BLOCK_BYTES", 1024)
     texts = [f"{text} " * (3000 // len(text)) for text in reviews(ROW_COUNT)]
     cases = list(product(MOMENTS, FORMATS, CONTENTS, WAYS))
-    for moment, name, content, way in injections.of(cases, quick=11):
+    for moment, name, content, way in injections.of(cases, quick=7):
         changed = CONTENTS[content](texts)
         old, whole = (_fresh(inline, tmp_path, name, *of) for of in (("old", texts), (content, changed)))
         found, source, out = tmp_path / "found", tmp_path / "found/in", tmp_path / "found/out"

@@ -55,7 +55,7 @@ def _peak_mib(pid: int) -> int:
 @pytest.mark.fault(15, "bombs")
 def test_15_bombs(injections: Injections, forked: Forked, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
-    for bomb in injections.of(bombs(), quick=3):
+    for bomb in injections.of(bombs(), quick=2):
         for folder in (source, out):
             shutil.rmtree(folder, ignore_errors=True)
         write_csv(source / "z.csv", ["good"] * OTHER_COUNT)

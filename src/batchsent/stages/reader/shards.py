@@ -131,6 +131,8 @@ def _sampled_keys(request: InspectRequest) -> Sequence[str]:
     with open_text(request.shard, request.encoding) as stream:
         lines = iter(lambda: stream.readline(RECORD_LIMIT_BYTES), b"")
         for line in itertools.islice(lines, _SAMPLED_LINES):
+            if len(line) == RECORD_LIMIT_BYTES:
+                break  # reading will fail there
             try:
                 record = json.loads(line.decode(codec))
             except (ValueError, RecursionError):
