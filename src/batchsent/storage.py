@@ -179,11 +179,10 @@ class LocalStore:
 
     def outputs(self, folder: str = "") -> Iterator[str]:
         """Names of every Parquet file in DIR, or below ``folder`` of it, that is not internal or hidden."""
-        for path, subfolders, files in os.walk(self.root / folder):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith(("_", ".")))
+        for path, files in self._output_folders(folder):
             for name in sorted(files):
                 if name.endswith(".parquet") and not name.startswith(("_", ".")):
-                    yield (Path(path) / name).relative_to(self.root).as_posix()
+                    yield (path / name).relative_to(self.root).as_posix()
 
     def remove(self, name: str) -> None:
         """Remove ``name`` durably; nothing happens if it is not there."""
@@ -226,13 +225,15 @@ class LocalStore:
                         removed += 1
         return removed
 
-    def make_durable(self, names: Iterable[str]) -> None:
-        """Sync every folder on the way to ``names``, and those above DIR.
+    def make_durable(self, names: Iterable[str], trees: Iterable[str] = ()) -> None:
+        """Sync every folder on the way to ``names``, those above DIR, and those below ``trees`` that hold outputs.
 
-        Each publishing syncs the folder of its name. A folder that another run made and was killed before it
-        could sync its parent is only found by this.
+        Each publishing and each removal syncs the folder of its name. What was done by a run that was killed before
+        it could is only found by this: a folder that it made and that may vanish, an output that it removed and that
+        may come back.
         """
         folders = {parent for name in names for parent in self._target(name).parents}
+        folders.update(path for tree in trees for path, _ in self._output_folders(tree))
         for folder in sorted(folders | set(self.root.parents), reverse=True):
             with _translated(str(folder)):
                 try:
@@ -256,6 +257,12 @@ class LocalStore:
     def path(self, name: str) -> Path:
         """Where ``name`` lies."""
         return self._target(name)
+
+    def _output_folders(self, folder: str) -> Iterator[tuple[Path, list[str]]]:
+        """``folder`` and all below it that are not internal or hidden, each with the names of its files."""
+        for path, subfolders, files in os.walk(self.root / folder):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith(("_", ".")))
+            yield Path(path), files
 
     def _target(self, name: str) -> Path:
         target = self.root / name

@@ -255,7 +255,9 @@ def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
 
 def publish_success(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
     """Write ``_SUCCESS``, when all that it vouches for is durable, then see it through."""
-    store.make_durable([checkpoint.MANIFEST, *(file.path for entry in manifest.shards for file in entry.files)])
+    listed = (file.path for entry in manifest.shards for file in entry.files)
+    # Also folders that hold nothing any more: what was in them must not come back beside what is listed.
+    store.make_durable([checkpoint.MANIFEST, *listed], trees=["", checkpoint.REJECTS])
     success.vouch(store, manifest, is_intact)
     store.remove_tree(checkpoint.PARTS)
 
