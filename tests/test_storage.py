@@ -249,6 +249,18 @@ def test_create_makes_every_new_folder_durable(tmp_path: Path, monkeypatch: pyte
         assert recorder.position("mkdir", parent / child) < recorder.position("fsync", parent)
 
 
+def test_what_a_killed_run_removed_is_made_durable_too(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x", "a/b/x", ".hidden/x", "_batchsent/rejects/a/x"):
+        store.publish_bytes(name, b"data")
+    store.path("a/b/x").unlink()
+    recorder = Recorder(monkeypatch)
+    store.make_durable(["x"], trees=["", "_batchsent/rejects"])
+    synced = [Path(path) for _, path in recorder.calls]
+    own = [path.relative_to(store.root).as_posix() for path in synced if path.is_relative_to(store.root)]
+    assert own == ["a/b", "a", "_batchsent/rejects/a", "_batchsent/rejects", "."], "from the bottom up"
+    assert set(store.root.parents) <= set(synced)
+
+
 def test_removal_is_durable(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.publish_bytes("a/x", b"data")
     recorder = Recorder(monkeypatch)

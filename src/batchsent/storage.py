@@ -20,7 +20,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -258,7 +258,7 @@ class LocalStore:
         """Where ``name`` lies."""
         return self._target(name)
 
-    def _output_folders(self, folder: str) -> Iterator[tuple[Path, list[str]]]:
+    def _output_folders(self, folder: str) -> Iterator[tuple[Path, Sequence[str]]]:
         """``folder`` and all below it that are not internal or hidden, each with the names of its files."""
         for path, subfolders, files in os.walk(self.root / folder):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith(("_", ".")))
