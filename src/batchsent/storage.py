@@ -38,7 +38,11 @@ INTERNAL = "_batchsent"
 TEMPORARY = f"{INTERNAL}/tmp"  # noqa: S108 - a name below DIR
 LOCK = f"{INTERNAL}/lock"
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDIES = {
+    errno.ENOSPC: "free space and run again to resume",
+    errno.EDQUOT: "free space of your quota and run again to resume",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run again to resume",
+}
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -405,5 +409,5 @@ def _translated(name: str) -> Iterator[None]:
                 "a directory that this user may write",
                 "choose another --output or change its permissions",
             ) from error
-        remedy = "free space and run again to resume" if error.errno in _FULL else "run again to resume"
+        remedy = _REMEDIES.get(error.errno or 0, "run again to resume")
         raise StorageError(f"{name} could not be written ({reason})", "a disk that takes it", remedy) from error

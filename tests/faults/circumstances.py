@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import tempfile
 import threading
@@ -84,3 +85,8 @@ def _before(name: str, act: Callable[..., None]) -> None:
         return call(*arguments)
 
     setattr(posix, name, acting)
+
+
+def limit_file_size(size_bytes: int) -> None:
+    """No file may grow beyond that; as a batch system's limits, or ``ulimit -f``."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
