@@ -7,7 +7,6 @@ cache and ``HF_HUB_OFFLINE``). Loads no weights and neither torch nor transforme
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 from batchsent.errors import HubUnreachableError, ModelError
 from batchsent.identity import files_version
+from batchsent.models.safety import read_json_object, require_safe
 
 EMBEDDED = "embedded"
 EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded"
@@ -35,15 +35,16 @@ MODEL_FILES = (
     "vocab.*",
     "merges.txt",
     "*.model",
-    "*.bpe.codes",
+    "*bpe.codes",
+    "dict.txt",
+    "entity_vocab.json",
+    "tekken.json",
+    "word_pronunciation.json",
+    "word_shape.json",
 )
-"""What a model is read from: nothing else is fetched, hashed or opened; no pickle is among them."""
-
-_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.bpe.codes")
+"""What a model is read from: nothing else is fetched or hashed, and nothing else decides a number; no pickle is here."""
 
 _COMMIT = re.compile("[0-9a-f]{40}")
-
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "tf_model.h5", "flax_model.msgpack")
 
 
 @dataclass(frozen=True)
@@ -120,58 +121,13 @@ def _no_revision(name: str, revision: str) -> ModelError:
 
 def _source(name: str, directory: Path, revision: str | None, hash_file: Callable[[str], str]) -> ModelSource:
     files = sorted(p.name for p in directory.iterdir() if any(fnmatch(p.name, pattern) for pattern in MODEL_FILES))
-    _require_safe(name, directory, files)
+    require_safe(name, directory, files)
     return ModelSource(name, directory, revision, {file: hash_file(str(directory / file)) for file in files})
-
-
-def _require_safe(name: str, directory: Path, files: list[str]) -> None:
-    if "config.json" not in files:
-        raise ModelError(
-            f"{name} has no config.json", "a model directory as save_pretrained writes it", "check the path"
-        )
-    gone = [file for file in files if not (directory / file).is_file()]
-    if gone:
-        raise ModelError(f"{name} lacks {gone[0]}: a link to a file that is gone", "a complete model", "fetch it again")
-    config = read_model_config(directory)
-    tokenizer = directory / "tokenizer_config.json"
-    with_code = ["config.json"] if "auto_map" in config else []
-    with_code += [tokenizer.name] if tokenizer.is_file() and b'"auto_map"' in tokenizer.read_bytes() else []
-    if with_code:
-        raise ModelError(
-            f"{name} brings its own Python code (auto_map in {with_code[0]})",
-            "a model of the transformers library",
-            "choose another: remote code is never run",
-        )
-    if not any(fnmatch(file, pattern) for file in files for pattern in _VOCABULARIES):
-        # The library would make up a tokenizer that knows no word.
-        raise ModelError(
-            f"{name} has no tokenizer",
-            "tokenizer.json or a vocabulary beside the weights",
-            "save its tokenizer there too",
-        )
-    if not any(file.endswith(".safetensors") for file in files):
-        pickled = sorted(p.name for p in directory.iterdir() if any(fnmatch(p.name, pattern) for pattern in _PICKLES))
-        has = f"only {', '.join(pickled)}" if pickled else "no weights"
-        raise ModelError(
-            f"{name} has {has}",
-            "weights in safetensors, which cannot run code",
-            "convert it with save_pretrained and use that directory",
-        )
 
 
 def read_model_config(directory: Path) -> dict[str, Any]:
     """``config.json`` as a dictionary. Raises ModelError if it is not one."""
-    try:
-        config = json.loads((directory / "config.json").read_bytes())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ModelError(
-            f"{directory / 'config.json'} is not a JSON object",
-            "a model configuration",
-            "check the directory",
-        )
-    return config
+    return read_json_object(directory / "config.json")
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[str, str, Path]:

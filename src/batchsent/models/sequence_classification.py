@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from batchsent.errors import ModelError
+from batchsent.models.weights import read_tensors
 
 DEFAULT_MAX_LENGTH = 512
 """For a model that names no limit of its own."""
@@ -171,16 +172,22 @@ class SequenceClassifier:
 
 def _load(directory: Path, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     try:
         with _quiet():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                directory,
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            architecture: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+            model, info = architecture.from_pretrained(
+                None,  # no directory: nothing in it can name another file
+                config=config,
+                state_dict=read_tensors(directory),
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
+                attn_implementation=None,  # the library's choice: config.json may name code on the hub
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -18,6 +18,7 @@ import torch
 from batchsent.errors import ModelError
 from batchsent.models.resolution import EMBEDDED, ModelSource, read_model_config
 from batchsent.models.sequence_classification import Classification
+from batchsent.models.weights import weight_files
 from batchsent.records import TokenBatch
 
 WIDTH = 100
@@ -86,7 +87,7 @@ def read_weights(source: ModelSource) -> Weights:
 
     parameters: dict[str, int] = {}
     dtypes = set()
-    names = _weight_files(source)
+    names = weight_files(source.directory)
     for name in names:
         try:
             with safe_open(source.directory / name, framework="numpy") as weights:
@@ -104,23 +105,6 @@ def read_weights(source: ModelSource) -> Weights:
             ) from error
     size_bytes = sum((source.directory / name).stat().st_size for name in names)
     return Weights(sum(parameters.values()), size_bytes, tuple(sorted(dtypes)))
-
-
-def _weight_files(source: ModelSource) -> list[str]:
-    """The files that transformers loads: a repository may hold the weights several times."""
-    if "model.safetensors" in source.files:
-        return ["model.safetensors"]
-    if "model.safetensors.index.json" in source.files:
-        try:
-            index = json.loads((source.directory / "model.safetensors.index.json").read_bytes())
-            return sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"model.safetensors.index.json of {source.name} is not an index of weights",
-                "what save_pretrained writes",
-                "fetch or save it again",
-            ) from error
-    return [name for name in source.files if name.endswith(".safetensors")]
 
 
 def lock_lines(source: ModelSource) -> list[str]:

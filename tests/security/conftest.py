@@ -1,0 +1,42 @@
+"""Fixtures of what SECURITY.md promises."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from batchsent.cli import main
+
+Cli = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """``batchsent`` in this process: its exit code, and all that it and its helper processes printed."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out + captured.err
+
+    return run
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Where a connection would go is recorded, and it fails. Pipes between processes are no connections."""
+    asked: list[Any] = []
+
+    def refuse(*arguments: Any, **_named: Any) -> Any:
+        asked.append(arguments[-1] if isinstance(arguments[0], socket.socket) else arguments[0])
+        raise OSError("there is no network here")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
