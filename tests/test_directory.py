@@ -196,7 +196,7 @@ def test_a_model_that_changed_is_noticed(store: LocalStore, model: Path, name: s
     (model / name).write_bytes(changed)
     with pytest.raises(SettingsChangedError, match=f"mine has changed .*{name}"):
         adopt(store, config_of(model), hash_file)
-    with pytest.raises(ModelError, match="other files"):
+    with pytest.raises(ModelError, match="has changed since DIR was first used"):
         model_source(identity, config_of(model), hash_file)
 
 

@@ -85,7 +85,7 @@ def model_source(identity: Identity, config: ScoreConfig, hash_file: HashFile) -
     source = resolve_model(name, identity.revision, hash_file)
     if source.files != identity.model_files:
         raise ModelError(
-            f"{identity.model} has other files than when DIR was first used",
+            f"{identity.model} has changed since DIR was first used ({_differing(source, identity)})",
             "the recorded model",
             "restore it, or pass --restart",
         )
@@ -107,8 +107,13 @@ def _model_changes(config: ScoreConfig, recorded: Identity, hash_file: HashFile)
         return []
     if source.name != recorded.model:
         return [f"model: {recorded.model} → {source.name}"]
-    names = sorted(n for n in source.files | recorded.model_files if source.files.get(n) != recorded.model_files.get(n))
-    return [f"model: {recorded.model} has changed ({', '.join(names)})"]
+    return [f"model: {recorded.model} has changed ({_differing(source, recorded)})"]
+
+
+def _differing(source: ModelSource, recorded: Identity) -> str:
+    """Names of the model's files that are not as they were recorded."""
+    found, expected = source.files, recorded.model_files
+    return ", ".join(sorted(name for name in found | expected if found.get(name) != expected.get(name)))
 
 
 def require_free_names(store: LocalStore, shards: Iterable[Shard]) -> None:

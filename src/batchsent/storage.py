@@ -72,7 +72,7 @@ class LocalStore:
     def create(self) -> None:
         """Make DIR and the folder of temporaries. Raises UsageError where it cannot be written."""
         with _translated(str(self.root)):
-            _make_directories(self.root / TEMPORARY)
+            _make_directories(self._folder(TEMPORARY))
             temporary, descriptor = self._locked_temporary()
             posix.close(descriptor)
             posix.unlink(temporary)
@@ -85,7 +85,7 @@ class LocalStore:
         only does the work twice.
         """
         # A second: 'batchsent status' holds it for an instant to see whether it is free.
-        lock = FileLock(self.root / LOCK, timeout=1)
+        lock = FileLock(self._target(LOCK), timeout=1)
         with _translated(LOCK):
             try:
                 lock.acquire()
@@ -107,7 +107,7 @@ class LocalStore:
     def is_locked(self) -> bool:
         """Whether a run holds DIR now. Writes nothing."""
         try:
-            with (self.root / LOCK).open("rb") as handle:
+            with self._target(LOCK).open("rb") as handle:
                 return _lock(handle.fileno()) is False
         except FileNotFoundError:
             return False
@@ -176,7 +176,7 @@ class LocalStore:
     def list(self, folder: str) -> list[str]:
         """Names of the files right in ``folder``, sorted; empty if there is no such folder."""
         try:
-            with os.scandir(self.root / folder) as entries:
+            with os.scandir(self._folder(folder)) as entries:
                 return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -200,7 +200,7 @@ class LocalStore:
     def remove_tree(self, folder: str) -> None:
         """Remove a folder and all in it. What another run puts there meanwhile stays."""
         with _translated(folder):
-            for path, _, files in os.walk(self._target(folder), topdown=False):
+            for path, _, files in os.walk(self._folder(folder), topdown=False):
                 for file in files:
                     with contextlib.suppress(FileNotFoundError):
                         posix.unlink(Path(path, file))
@@ -219,7 +219,7 @@ class LocalStore:
         removed = 0
         own = f"{_host()}-"
         with _translated(TEMPORARY):
-            for path in (self.root / TEMPORARY).glob("*"):
+            for path in self._folder(TEMPORARY).glob("*"):
                 with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
                     is_free = _lock(handle.fileno())
                     age_seconds = time.time() - os.fstat(handle.fileno()).st_mtime
@@ -248,7 +248,7 @@ class LocalStore:
     def size_bytes(self, folder: str) -> int:
         """Of all files below ``folder``."""
         total = 0
-        for path, _, files in os.walk(self.root / folder):
+        for path, _, files in os.walk(self._folder(folder)):
             for name in files:
                 with contextlib.suppress(FileNotFoundError):  # another run clears it, where locks do not work
                     total += Path(path, name).stat().st_size
@@ -264,29 +264,42 @@ class LocalStore:
 
     def _output_folders(self, folder: str) -> Iterator[tuple[Path, Sequence[str]]]:
         """``folder`` and all below it that are not internal or hidden, each with the names of its files."""
-        for path, subfolders, files in os.walk(self.root / folder):
+        for path, subfolders, files in os.walk(self._folder(folder)):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith(("_", ".")))
             yield Path(path), files
 
     def _target(self, name: str) -> Path:
         target = self.root / name
-        # A folder in DIR that is a link to somewhere else must not lead a write out of it.
+        self._require_below(name, target.parent, is_below=".." not in target.parts)
+        return target
+
+    def _folder(self, name: str) -> Path:
+        """Where a folder lies whose content is listed, or cleared: '' is DIR itself."""
+        folder = self.root / name
+        self._require_below(name, folder)
+        return folder
+
+    def _require_below(self, name: str, folder: Path, *, is_below: bool = True) -> None:
+        """Raise UsageError unless ``folder`` is in DIR, or DIR, and no link is on the way from there.
+
+        Names come from the input and from files in DIR, which others may have made. A link could lead a write, or a
+        clearing, out of DIR, or to another place in it, where other shards have theirs.
+        """
         try:
-            inside = ".." not in target.parts and target.parent.resolve().is_relative_to(self.root)
+            is_below = is_below and folder.is_relative_to(self.root) and folder.resolve() == folder
         except (OSError, RuntimeError):  # a loop of links, by Python version
-            inside = False
-        if not inside:
+            is_below = False
+        if not is_below:
             raise UsageError(
-                f"{name} leads out of {self.root}",
+                f"{name} leads out of {self.root}, or through a link in it",
                 "output names inside DIR",
                 "remove the link or choose another --output",
             )
-        return target
 
     def _locked_temporary(self) -> tuple[Path, int]:
         """Held while it is written, so that whoever clears orphans can tell it from one."""
         while True:
-            path = self.root / TEMPORARY / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+            path = self._folder(TEMPORARY) / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
             descriptor = posix.create(path)
             _lock(descriptor, wait=True)  # for whoever clears orphans and is looking at it just now
             if os.fstat(descriptor).st_nlink:

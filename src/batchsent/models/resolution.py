@@ -42,7 +42,7 @@ MODEL_FILES = (
     "word_pronunciation.json",
     "word_shape.json",
 )
-"""What a model is read from: nothing else is fetched or hashed, and nothing else decides a number; no pickle is here."""
+"""What a model is read from: nothing else is fetched or hashed, or decides a number. No pickle is among them."""
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
