@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchsent.cli import main
+from faults.inline import Inline
 
 Cli = Callable[..., tuple[int, str]]
 
@@ -40,3 +42,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     return asked
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Inline:
+    """The job in this process, with a stand-in for the forward passes."""
+    return Inline(monkeypatch, tiny_model)
