@@ -20,6 +20,7 @@ EXIT_CODES = {
     "IncompleteError": 3,
     "TemporaryError": 75,
     "StorageError": 75,
+    "VanishedError": 75,
     "LockedError": 75,
     "HubUnreachableError": 75,
     "DeviceError": 75,
@@ -49,6 +50,7 @@ def test_the_tree() -> None:
         **dict.fromkeys(["UsageError", "IncompleteError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"),
         **dict.fromkeys(["InputError", "ModelError", "NotAvailableError", "SettingsChangedError"], "UsageError"),
         **dict.fromkeys(["StorageError", "LockedError", "HubUnreachableError", "DeviceError"], "TemporaryError"),
+        "VanishedError": "StorageError",
         "WrongSettingError": "ShardError",
     }
     # The module opens with this tree.

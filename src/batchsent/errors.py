@@ -9,6 +9,7 @@
     ├── IncompleteError            3   finished, but not everything may be published
     ├── TemporaryError            75   the same command may succeed later
     │   ├── StorageError          75   disk full, input/output error
+    │   │   └── VanishedError     75   what the run had written is gone or damaged
     │   ├── LockedError           75   another run holds DIR
     │   ├── HubUnreachableError   75   the model hub does not answer
     │   └── DeviceError           75   the GPU was lost, a worker was killed
@@ -17,13 +18,32 @@
     └── ShardError                 -   one shard cannot be read; the run goes on and ends with IncompleteError
         └── WrongSettingError      -   nor would it be with these settings; where all shards say so, InputError
 
-A message says what was found, what was expected and what to do, in one line.
+A message says what was found, what was expected and what to do, in one line; and no URI's password.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import ClassVar
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(\S+)")
+
+
+def without_secrets(text: str) -> str:
+    """``text`` with its URIs cut down to scheme, machine and path: the rest of a URI may be a password or a signature.
+
+    For whatever is shown or kept that a user may have written a URI into.
+    """
+    return _URI.sub(lambda uri: uri[1] + _place(uri[2]), text)
+
+
+def _place(rest: str) -> str:
+    place, mark, more = re.match(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    if "@" in more:  # then who can tell where the password ends
+        return "…"
+    # The last one: a password that nobody encoded may hold '@' and '/'.
+    return place.rpartition("@")[2] + (f"{mark}…" if more else "")
 
 
 class BatchsentError(Exception):
@@ -34,7 +54,7 @@ class BatchsentError(Exception):
 
     def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
         # All three go to args, so that the error survives a pickle on its way from another process.
-        super().__init__(found, expected, remedy)
+        super().__init__(*map(without_secrets, (found, expected, remedy)))
 
     def __str__(self) -> str:
         found, expected, remedy = (" ".join(part.split()) for part in self.args)
@@ -78,6 +98,10 @@ class TemporaryError(BatchsentError):
 
 class StorageError(TemporaryError):
     """The disk is full or answered with an error."""
+
+
+class VanishedError(StorageError):
+    """What this run has written is not there any more, or damaged: another run cleared it, or the disk lost it."""
 
 
 class LockedError(TemporaryError):

@@ -80,7 +80,8 @@ def run_job(
         if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
             committer.confirm_success(store)
             report.seconds = time.monotonic() - began
-            digests.save()
+            with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
+                digests.save()
             return report
         with ReaderProcess(stop.check) as reader:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.

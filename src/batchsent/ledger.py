@@ -9,7 +9,7 @@ from collections.abc import Callable
 from batchsent import checkpoint
 from batchsent.checkpoint import Manifest, ShardEntry, Work
 from batchsent.digests import DigestCache
-from batchsent.errors import LockedError, ShardError, StorageError
+from batchsent.errors import LockedError, ShardError, VanishedError
 from batchsent.identity import Identity
 from batchsent.records import Position, ScoredPart, Shard
 from batchsent.stages.committer import commit_shard
@@ -80,8 +80,9 @@ class Ledger:
         except ShardError as error:
             self.fail(work.shard, error)
             return
-        except (LockedError, StorageError):
+        except (LockedError, VanishedError):
             # Where locks do not work another run may have published the shard meanwhile, and cleared its parts.
+            # After any other error what is there may not be durable, however intact it looks.
             self.listed = checkpoint.listed_shards(self._store)
             if self._finished(work.shard, work.unit):
                 return

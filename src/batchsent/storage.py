@@ -28,7 +28,7 @@ from typing import IO, BinaryIO, cast
 from filelock import FileLock, Timeout
 
 from batchsent import posix
-from batchsent.errors import BatchsentError, LockedError, StorageError, UsageError
+from batchsent.errors import BatchsentError, LockedError, StorageError, UsageError, VanishedError
 from batchsent.records import Signature
 
 log = logging.getLogger(__name__)
@@ -423,4 +423,5 @@ def _translated(name: str) -> Iterator[None]:
                 "choose another --output or change its permissions",
             ) from error
         remedy = _REMEDIES.get(error.errno or 0, "run again to resume")
-        raise StorageError(f"{name} could not be written ({reason})", "a disk that takes it", remedy) from error
+        kind = VanishedError if isinstance(error, FileNotFoundError) else StorageError
+        raise kind(f"{name} could not be written ({reason})", "a disk that takes it", remedy) from error

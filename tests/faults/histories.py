@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
+from faults.system_calls import Call, Trace, intercept
 from support import write_csv
 
-NAMES = ("fresh", "changed", "restart", "damaged")
+NAMES = ("fresh", "changed", "restart", "damaged", "finished")
 
 
 class Score(Protocol):
@@ -39,6 +42,15 @@ class History:
         if self.damaged is not None:
             path = output / self.damaged
             path.write_bytes(path.read_bytes()[:-1])
+
+    def calls(self, score: Score, output: Path) -> list[Call]:
+        """What the run does when nothing happens to it."""
+        self.begin(score, output)
+        trace = Trace()
+        with pytest.MonkeyPatch.context() as patch:
+            intercept(trace, patch.setattr)
+            score(self.source, output=output, **self.options)
+        return trace.calls
 
 
 def make(name: str, score: Score, folder: Path, texts: list[str]) -> History:

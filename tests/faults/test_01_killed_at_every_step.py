@@ -12,23 +12,12 @@ import pytest
 
 from faults import histories
 from faults.forked import Forked
-from faults.histories import History, Score
 from faults.inline import Inline
-from faults.system_calls import Call, DeadError, Death, Trace, intercept, kill_at
+from faults.system_calls import Call, DeadError, Death, intercept, kill_at
 from faults.tally import Injections
 
 Reviews = Callable[[int], list[str]]
 MOMENTS = ("before", "after")
-
-
-def _trace(history: History, score: Score, out: Path, patch: pytest.MonkeyPatch) -> list[Call]:
-    """The calls of its run when nothing happens."""
-    history.begin(score, out)
-    trace = Trace()
-    with patch.context() as context:
-        intercept(trace, context.setattr)
-        score(history.source, output=out, **history.options)
-    return trace.calls
 
 
 def _require_nothing_left(out: Path) -> None:
@@ -47,7 +36,7 @@ def test_01_dead_at_every_call(
     cases = [
         (name, call, moment)
         for name, history in runs.items()
-        for call in _trace(history, inline.score, out, monkeypatch)
+        for call in history.calls(inline.score, out)
         for moment in MOMENTS
     ]
     for name, call, moment in injections.of(cases, quick=12):
@@ -77,7 +66,6 @@ def test_01_killed_at_every_step(
     forked: Forked,
     tmp_path: Path,
     reviews: Reviews,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
 
@@ -91,7 +79,7 @@ def test_01_killed_at_every_step(
     cases = [
         (name, call, moment)
         for name, history in runs.items()
-        for call in _first_and_last(_trace(history, traced, out, monkeypatch))
+        for call in _first_and_last(history.calls(traced, out))
         for moment in MOMENTS
     ]
     for name, call, moment in injections.of(cases, quick=3):

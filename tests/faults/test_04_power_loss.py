@@ -6,6 +6,7 @@ what was committed is not scored again; the next run publishes what a run on not
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from faults import histories
 from faults.disk_model import Disk, State, essence, restore
 from faults.histories import History
 from faults.inline import Inline
-from faults.system_calls import Call, DeadError, Death, Trace, intercept
+from faults.system_calls import Call, DeadError, Death, intercept
 from faults.tally import IS_FULL, Injections
 from support import published
 
@@ -70,8 +71,8 @@ class PowerLoss:
         self._root = root
         self._root.mkdir(exist_ok=True)
         self.out = root / "out"
-        self._record_count = 0
-        """What the run scores when nothing happens to it."""
+        self._record_count = math.inf
+        """What the run scores when nothing happens to it, once that is known."""
 
     def states(self, break_protocol: Callable[[Patch], None] = lambda _: None, limit: int | None = None) -> list[Left]:
         """All that may be left, whenever the power goes; each once, with the most that was told by then.
@@ -119,16 +120,6 @@ class PowerLoss:
             self._run()
         return list(found)
 
-    def calls(self) -> list[Call]:
-        """What the run does when nothing happens to it."""
-        self._history.begin(self._inline.score, self.out)
-        trace, told = Trace(), Told()
-        with Patch.context() as patch:
-            intercept(trace, patch.setattr)
-            self._run(told)
-        self._record_count = told.committed
-        return trace.calls
-
     def is_at_stake(self, promise: str, left: Left) -> bool:
         """Whether ``left`` may break it at all."""
         if promise == GONE:
@@ -174,7 +165,7 @@ def test_04_power_loss(injections: Injections, inline: Inline, tmp_path: Path, r
 def test_04_power_loss_after_a_kill(injections: Injections, inline: Inline, tmp_path: Path, reviews: Reviews) -> None:
     runs = {name: histories.make(name, inline.score, tmp_path / name, reviews(24)) for name in NAMES}
     losses = {name: PowerLoss(inline, history, tmp_path / f"{name} disk") for name, history in runs.items()}
-    cases = [(name, call) for name, loss in losses.items() for call in loss.calls()[:-1]]
+    cases = [(name, call) for name, loss in losses.items() for call in runs[name].calls(inline.score, loss.out)[:-1]]
     tried = set()
     for name, call in injections.of(cases, quick=3):
         states = losses[name].states_after_a_kill(call.index)
@@ -268,7 +259,11 @@ def test_04_neglect_after_a_kill_is_caught(
     ):
         history = histories.make(name, inline.score, tmp_path / name, reviews(24))
         loss = PowerLoss(inline, history, tmp_path / f"{name} disk")
-        call = next(call for call in loss.calls() if call.step == step and call.arguments[0].name == file)
+        call = next(
+            call
+            for call in history.calls(inline.score, loss.out)
+            if call.step == step and call.arguments[0].name == file
+        )
         states = loss.states_after_a_kill(call.index, neglect)
         random.Random(0).shuffle(states)
         assert any(loss.broken_promise(Left(state)).startswith(UNTRUE) for state in states), name

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batchsent import checkpoint, success
 from batchsent.checkpoint import FileEntry, Manifest, PartFile, ShardEntry, Work
-from batchsent.errors import BatchsentError, ShardError, StorageError
+from batchsent.errors import BatchsentError, ShardError, VanishedError
 from batchsent.identity import Identity
 from batchsent.records import Shard
 from batchsent.schema import (
@@ -155,8 +155,8 @@ def _read_part(store: LocalStore, part: PartFile) -> pa.Table:
         return file.read(use_threads=False)
 
 
-def _damaged(part: PartFile) -> StorageError:
-    return StorageError(
+def _damaged(part: PartFile) -> VanishedError:
+    return VanishedError(
         f"{part.name} was damaged or removed after it was written",
         "a disk that keeps what it took",
         "run again: it will be scored again",
