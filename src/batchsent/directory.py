@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from batchsent import checkpoint
 from batchsent.config import ScoreConfig
-from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError
+from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError, without_secrets
 from batchsent.identity import Identity, changed_fields
 from batchsent.machine import choose_device
 from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, require_unchanged, resolve_model
@@ -38,7 +38,7 @@ def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
             "the settings of that run",
             "use them, choose another --output, or pass --restart to discard what is there",
         )
-    log.warning("--restart: discarding what %s holds (%s)", store.root, "; ".join(changes))
+    log.warning("--restart: discarding what %s holds (%s)", store.root, without_secrets("; ".join(changes)))
     return None
 
 

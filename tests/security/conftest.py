@@ -7,12 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from batchsent.cli import main
 from faults.inline import Inline
+from support import rows
 
 Cli = Callable[..., tuple[int, str]]
+
+
+def content(directory: Path, *, skip: Callable[[Path], bool] = lambda _: False) -> str:
+    """All that the files of DIR say, in one string: names, Parquet unpacked, with its metadata."""
+    parts = []
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and not skip(path):
+            parts += [str(path), path.read_bytes().decode("utf-8", "replace")]
+            if path.suffix == ".parquet":
+                parts += [str(rows(path)), str(pq.read_metadata(path).metadata), str(pq.read_schema(path))]
+    return "\n".join(parts)
 
 
 @pytest.fixture

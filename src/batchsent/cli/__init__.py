@@ -11,7 +11,7 @@ import traceback
 import click
 
 from batchsent import __version__
-from batchsent.errors import BatchsentError
+from batchsent.errors import BatchsentError, without_secrets
 
 # name → (module, one line for --help), in the order of a user's day; modules load when their command runs.
 COMMANDS = {
@@ -72,9 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
         if len(words) < len(given):
-            traceback.print_exc()
+            click.echo(without_secrets(traceback.format_exc()), err=True, nl=False)
         code, message = _explained(error)
-        click.echo(f"error: {' '.join(message.split())}", err=True)
+        # Not all are errors of ours: click quotes an argument, a library an address.
+        click.echo(f"error: {' '.join(without_secrets(message).split())}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -100,10 +101,10 @@ def _explained(error: Exception) -> tuple[int, str]:
         case OSError():
             return 75, f"{_place(error)}: {error.strerror or error}; expected a file system that answers; run again"
         case _:
-            return (
-                1,
-                f"{type(error).__name__}: {error}; this is a bug; run again with --debug and report what it prints",
-            )
+            # Not its message, which may quote a review.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            found = f"{type(error).__name__} in {os.path.basename(at.filename)}, line {at.lineno}"  # noqa: PTH119
+            return 1, f"{found}; this is a bug; run again with --debug and report what it prints"
 
 
 def _place(error: OSError) -> str:

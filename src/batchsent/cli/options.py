@@ -6,7 +6,6 @@ import tomllib
 import typing
 from collections.abc import Callable
 from dataclasses import Field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -66,10 +65,12 @@ def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | N
     if path is None:
         return None
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as job:  # noqa: PTH123 - a Path would write a URI anew, and its password be missed
+            content = tomllib.load(job)
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(
-            f"--config {path} cannot be read ({error})", "a TOML file in UTF-8", "check the path"
+            f"--config {path} cannot be read ({reason})", "a TOML file in UTF-8", "check the path"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(

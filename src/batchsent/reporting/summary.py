@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchsent.errors import without_secrets
 from batchsent.reporting.progress import spoken_seconds
 from batchsent.reporting.run_report import RunReport
 
@@ -9,7 +10,7 @@ from batchsent.reporting.run_report import RunReport
 def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
     """(name, value) pairs in the order a person asks for them."""
     totals = report.totals
-    lines = [("result", f"{report.state}: {output}")]
+    lines = [("result", f"{report.state}: {without_secrets(output)}")]
     if totals:
         lines.append(("rows in DIR", f"{totals['row_count']:,} of {totals['record_count']:,} records"))
         lines.append(("labels", _shares(totals["label_counts"])))

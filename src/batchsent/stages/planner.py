@@ -71,10 +71,13 @@ def local_path(uri: str, what: str) -> str:
     """The path of a plain path or ``file://`` URI. Raises NotAvailableError for object stores."""
     if "://" not in uri:
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise UsageError(f"{what} {uri} is not a URI", "file:///path, or a path", "check its brackets") from None
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise UsageError(f"{what} {uri} names the machine {parts.netloc!r}", "file:///path", "write three slashes")
+            raise UsageError(f"{what} {uri} names another machine", "file:///path", "write three slashes")
         return unquote(parts.path)
     raise NotAvailableError(
         f"{what} is a {parts.scheme}:// URI, which is not available in this version",
