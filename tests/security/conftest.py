@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batchsent.cli import main
 from faults.inline import Inline
-from support import rows
 
 Cli = Callable[..., tuple[int, str]]
 
@@ -24,8 +24,16 @@ def content(directory: Path, *, skip: Callable[[Path], bool] = lambda _: False) 
         if path.is_file() and not skip(path):
             parts += [str(path), path.read_bytes().decode("utf-8", "replace")]
             if path.suffix == ".parquet":
-                parts += [str(rows(path)), str(pq.read_metadata(path).metadata), str(pq.read_schema(path))]
+                parts.append(_unpacked(path).decode("utf-8", "replace"))
     return "\n".join(parts)
+
+
+def _unpacked(path: Path) -> bytes:
+    table, sink = pq.read_table(path, partitioning=None), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 @pytest.fixture
