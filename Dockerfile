@@ -5,7 +5,8 @@
 #       score dumps --output scored --device cuda
 #
 # --init: the program is process 1 otherwise, and that one has to collect the exit of every orphaned process.
-# /srv/reviews has to be writable for uid 10001, or for the uid that --user names.
+# /srv/reviews has to be writable for uid 10001, or for the uid that --user names. Nothing else has to be:
+# --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges (a model of a hub goes to /models).
 
 # The base gives the distribution, a Python and what the NVIDIA container runtime looks for. The CUDA libraries that
 # torch calls are in its own wheels: torch 2.13 has CUDA 13, which wants driver 580 or newer on the node.

@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.setup-done
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test faults test-gpu bench
+.PHONY: help setup demo check test faults test-gpu audit bench
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
+
+# --strict: a package that the index has no advisories for, or does not know, is not one without any.
+audit: $(STAMP) ## ask PyPI for published advisories about the versions in constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # One after the other, on a machine that does nothing else meanwhile.
 bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 40 minutes)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,20 @@ def make_bert(directory: Path, *, labels: tuple[str, ...] = ("NEGATIVE", "POSITI
     )
     BertForSequenceClassification(config).save_pretrained(directory)
     return directory
+
+
+def cache_model(cache: Path, repository: str, commit: str, model: Path) -> Path:
+    """Put a model into a cache of the hub, as huggingface_hub lays it out, as main; returns its snapshot."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / commit
+    for part in (folder / "blobs", folder / "refs", snapshot):
+        part.mkdir(parents=True, exist_ok=True)
+    (folder / "refs/main").write_text(commit, encoding="ascii")
+    for file in model.iterdir():
+        blob = folder / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))
+    return snapshot
 
 
 def write_csv(path: Path, texts: list[Any], **columns: list[Any]) -> Path:

@@ -90,6 +90,26 @@ def test_the_measured_numbers_are_those_that_were_recorded() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "jobs/README.md", *(ROOT / "docs").rglob("*.md")):
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "jobs/README.md")]
+    for page in (*pages, *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_promise_of_security_names_tests_and_every_such_test_is_named() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| | shown by")]
+    assert len(promises) > 15
+    for promise in promises:
+        assert re.search(r"`test_\w+`", promise), promise
+    defined = set()
+    for path in (ROOT / "tests/security").glob("test_*.py"):
+        defined |= set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named - defined == set()
+    # These keep the others honest; they are no promise of their own.
+    assert defined - named == {
+        "test_what_is_left_of_a_uri_still_names_the_place",
+        "test_the_text_of_a_walk_is_printed_and_nowhere_else",
+        "test_what_is_pinned_is_what_is_asked_for",
+    }

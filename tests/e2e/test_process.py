@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +17,7 @@ import pytest
 
 import batchsent
 from batchsent.reporting.run_report import RunReport
-from support import published, rows, write_csv
+from support import cache_model, published, rows, write_csv
 
 pytestmark = pytest.mark.process
 
@@ -146,16 +144,7 @@ def test_nobody_listens(tmp_path: Path, tiny_model: Path, redirection: str) -> N
 
 def test_a_model_of_the_hub_from_its_cache(tmp_path: Path, tiny_model: Path) -> None:
     commit, cache = "0123456789abcdef0123456789abcdef01234567", tmp_path / "hub"
-    repository = cache / "models--distilbert--distilbert-base-uncased-finetuned-sst-2-english"
-    (repository / "blobs").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text(commit, encoding="ascii")
-    snapshot = repository / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    for file in tiny_model.iterdir():
-        blob = repository / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
-        shutil.copy(file, blob)
-        (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))
+    cache_model(cache, "distilbert/distilbert-base-uncased-finetuned-sst-2-english", commit, tiny_model)
     write_csv(tmp_path / "r.csv", ["good film", "bad film"])
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     bare = "distilbert-base-uncased-finetuned-sst-2-english"
