@@ -27,7 +27,7 @@ def summarized(logs: Path) -> dict[str, Any]:
 
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{available_cores()} cores, {platform.system()} {platform.release()}",
+        "machine": f"{available_cores()} cores, {platform.system()} {platform.machine()}",
         "versions": library_versions(),
         "tests": sorted(
             (_entry(log) for log in logs.glob("*.jsonl")), key=lambda entry: (entry["fault"], entry["test"])
