@@ -48,7 +48,7 @@ def test_06_full_disk(injections: Injections, forked: Forked, tmp_path: Path, re
     source = write_csv(tmp_path / "r.csv", reviews(3000))
     forked.finish(source, "--keep", "text", "--output", tmp_path / "whole")
     disk = tmp_path / "disk"
-    for size_bytes in injections.of(range(40 * KILOBYTE, 840 * KILOBYTE, 40 * KILOBYTE), quick=3):
+    for size_bytes in injections.of(range(32 * KILOBYTE, 672 * KILOBYTE, 32 * KILOBYTE), quick=3):
         with _small_disk(disk, size_bytes):
             run = forked.start(source, "--keep", "text", "--output", disk / "out")
             _require_one_line(run, "free space")
