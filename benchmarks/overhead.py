@@ -86,7 +86,7 @@ def _bare(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     for part in parts:
         for batch in part.batches:
-            model.logits(batch.input_ids, batch.lengths)
+            model.start(batch)()
     return {"seconds": time.perf_counter() - began}
 
 

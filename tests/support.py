@@ -9,7 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+
+from batchsent.records import TokenBatch
 
 WORDS = [
     *("the", "a", "it", "is", "was", "very", "not", "good", "bad", "great", "awful", "fine", "kettle", "film"),
@@ -51,6 +54,12 @@ def make_bert(directory: Path, *, labels: tuple[str, ...] = ("NEGATIVE", "POSITI
     )
     BertForSequenceClassification(config).save_pretrained(directory)
     return directory
+
+
+def batch_of(rows: list[list[int]]) -> TokenBatch:
+    """A forward pass over these token ids."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    return TokenBatch(np.array([i for row in rows for i in row], np.int32), lengths, np.arange(len(rows)))
 
 
 def cache_model(cache: Path, repository: str, commit: str, model: Path) -> Path:

@@ -168,21 +168,20 @@ class _Run:
         identity = self._identity
         device, source = self._device_and_model()
         make_encode = partial(_make_encode, source.directory, identity)
-        with tokenizing(parts, make_encode, workers=self._workers(device), stop=self._stop) as encoded_parts:
+        workers, on_gpu = self._workers(device), device != "cpu"
+        with tokenizing(parts, make_encode, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
             commits.start()
             model = self._checked(source, load_model(identity, source.directory, device))
             began = time.monotonic()
             with showing(progress, self._report):
-                for part, encoded in encoded_parts:
-                    self._report.count_encoded(part, encoded)
-                    self._warn_of_unknown_tokens(part)
-                    predictions = classify(
-                        encoded,
-                        model,
-                        label_count=len(identity.labels),
-                        multi_label=identity.multi_label,
-                        check=self._stop.check,
-                    )
+                predicted = classify(
+                    self._counted(encoded_parts),
+                    model,
+                    label_count=len(identity.labels),
+                    multi_label=identity.multi_label,
+                    check=self._stop.check,
+                )
+                for part, encoded, predictions in predicted:
                     self._report.count_classified(predictions)
                     scored = restore(part, encoded, predictions, identity.labels)
                     commits.submit(self._commit, scored, began, progress)
@@ -308,6 +307,12 @@ class _Run:
         self._stop.check()
         require_unchanged(source.directory, source.files, self._hash_file)
         return model
+
+    def _counted(self, encoded_parts: Iterator[tuple[Part, EncodedPart]]) -> Iterator[tuple[Part, EncodedPart]]:
+        for part, encoded in encoded_parts:
+            self._report.count_encoded(part, encoded)
+            self._warn_of_unknown_tokens(part)
+            yield part, encoded
 
     def _workers(self, device: str) -> int:
         if isinstance(self._config.workers, int):

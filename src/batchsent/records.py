@@ -1,11 +1,11 @@
 """The values that flow between the stages, in the order of the data path.
 
-Arrays are numpy or Arrow; a position that was permuted travels with its inverse. Nothing here does any work.
+Arrays are numpy or Arrow; a position that was permuted travels with its inverse.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -121,27 +121,64 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """One forward pass."""
+    """One forward pass: its texts one behind the other, the longest first."""
 
-    input_ids: npt.NDArray[np.int64]
-    """[rows, longest], padded on the right."""
+    token_ids: npt.NDArray[np.int32]
+    """[tokens]"""
     lengths: npt.NDArray[np.int64]
-    """[rows]: tokens of each row that are not padding."""
+    """[texts]: tokens of each."""
     text_indices: npt.NDArray[np.int64]
-    """[rows]: which distinct text each row is: the inverse of the sort."""
+    """[texts]: which distinct text of the part each is: the inverse of the sort."""
+
+    def padded(self, fill: int) -> npt.NDArray[np.int64]:
+        """[texts, longest]: a row a text, filled up on its right."""
+        import numpy as np
+
+        rows = np.full((len(self.lengths), int(self.lengths.max())), fill, np.int64)
+        rows[np.arange(rows.shape[1]) < self.lengths[:, None]] = self.token_ids
+        return rows
+
+    def between(self, start: int, stop: int) -> TokenBatch:
+        """The texts ``start`` to ``stop`` of this batch, as one of their own."""
+        first, last = int(self.lengths[:start].sum()), int(self.lengths[:stop].sum())
+        return TokenBatch(self.token_ids[first:last], self.lengths[start:stop], self.text_indices[start:stop])
 
 
 @dataclass(frozen=True)
 class EncodedPart:
-    """A part on its way to the device."""
+    """A part on its way to the device: one run of token ids, and where to cut it."""
 
-    batches: list[TokenBatch]
+    token_ids: npt.NDArray[np.int32]
+    """[tokens]: of all texts that can be scored, in the order of their batches."""
+    lengths: npt.NDArray[np.int64]
+    """[texts that can be scored]: tokens of each, in that order."""
+    text_indices: npt.NDArray[np.int64]
+    """[texts that can be scored]: which distinct text each is."""
+    batch_ends: npt.NDArray[np.int64]
+    """[batches]: how many of these texts come before the end of each batch."""
+    padding_count: int
+    """Tokens that the device computes besides those."""
     token_counts: npt.NDArray[np.int32]
     """[distinct texts]: tokens scored, special ones included."""
     truncated: npt.NDArray[np.bool_]
+    """[distinct texts]"""
     text_of_record: npt.NDArray[np.int32]
+    """[records]: index of its distinct text, -1 where the record has no text to score."""
     unknown_token_count: int
     encode_seconds: float
+
+    @property
+    def batches(self) -> list[TokenBatch]:
+        """In the order in which they are to be computed."""
+        whole = TokenBatch(self.token_ids, self.lengths, self.text_indices)
+        ends = self.batch_ends.tolist()
+        return [whole.between(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+
+    def pin_memory(self) -> EncodedPart:
+        """The same with its ids in page-locked memory, which a GPU copies from by itself; a DataLoader asks for it."""
+        import torch
+
+        return replace(self, token_ids=torch.from_numpy(self.token_ids).pin_memory().numpy())
 
 
 @dataclass(frozen=True)

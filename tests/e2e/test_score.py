@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from batchsent.errors import IncompleteError, InputError, StorageError, UsageError
+from batchsent.records import TokenBatch
 from batchsent.reporting.run_report import RunReport
 from batchsent.schema import REJECT_SCHEMA
 from support import published, rows, write_csv
@@ -355,23 +357,22 @@ class StandIn:
         self.poison = poison
         self.poison_in_fp32 = poison_in_fp32
 
-    def logits(self, input_ids: Any, lengths: Any) -> torch.Tensor:
-        if input_ids.size > self.memory_rows:
-            raise torch.OutOfMemoryError("CUDA out of memory (a stand-in)")
-        sums = torch.from_numpy(input_ids.sum(axis=1) % 7).float()
-        logits = torch.stack([sums - 3, 3 - sums], dim=1)
-        if self.poison is not None:
-            logits[torch.from_numpy((input_ids == self.poison).any(axis=1))] = float("nan")
-        return logits
+    in_flight = 0
 
-    def full_precision_logits(self, input_ids: Any, lengths: Any) -> torch.Tensor:
-        if self.poison_in_fp32:
-            return self.logits(input_ids, lengths)
-        poison, self.poison = self.poison, None
-        try:
-            return self.logits(input_ids, lengths)
-        finally:
-            self.poison = poison
+    def start(self, batch: TokenBatch) -> Callable[[], Any]:
+        if batch.padded(0).size > self.memory_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory (a stand-in)")
+        return partial(self._logits, batch, self.poison)
+
+    def full_precision_logits(self, batch: TokenBatch) -> Any:
+        return self._logits(batch, self.poison if self.poison_in_fp32 else None)
+
+    def _logits(self, batch: TokenBatch, poison: int | None) -> Any:
+        sums = batch.padded(0).sum(axis=1) % 7
+        logits = np.stack([sums - 3, 3 - sums], axis=1).astype(np.float32)
+        if poison is not None:
+            logits[(batch.padded(0) == poison).any(axis=1)] = float("nan")
+        return logits
 
 
 def run_with(score: Score, model: StandIn, path: Path, output: Path, **options: Any) -> RunReport:

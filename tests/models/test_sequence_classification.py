@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from batchsent.errors import ModelError
 from batchsent.models.sequence_classification import DEFAULT_MAX_LENGTH, SequenceClassifier, describe
+from support import batch_of
 
 SMALL: dict[str, Any] = {
     "vocab_size": 100,
@@ -53,12 +52,12 @@ def classifier(directory: Path, precision: str = "fp32") -> SequenceClassifier:
     return SequenceClassifier(directory, precision=precision, device="cpu", threads=torch.get_num_threads())
 
 
-def padded(rows: list[list[int]], fill: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.full((len(rows), int(lengths.max())), fill, np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-    return ids, lengths
+def logits(model: SequenceClassifier, rows: list[list[int]]) -> torch.Tensor:
+    return torch.from_numpy(model.start(batch_of(rows))())
+
+
+def exact_logits(model: SequenceClassifier, rows: list[list[int]]) -> torch.Tensor:
+    return torch.from_numpy(model.full_precision_logits(batch_of(rows)))
 
 
 # --- describe
@@ -130,9 +129,9 @@ def test_roberta_takes_not_one_token_more(tmp_path: Path) -> None:
     directory = save_model(tmp_path / "m", {"model_type": "roberta", **SMALL, "max_position_embeddings": 40})
     limit = describe(directory).max_length
     model = classifier(directory)
-    model.logits(*padded([[7] * limit]))
+    logits(model, [[7] * limit])
     with pytest.raises((IndexError, RuntimeError)):
-        model.logits(*padded([[7] * (limit + 1)]))
+        logits(model, [[7] * (limit + 1)])
 
 
 @pytest.mark.parametrize(
@@ -270,8 +269,7 @@ def test_logits_are_the_models(tiny_model: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     rows = [[2, 9, 14, 3], [2, 30, 3], [2, 11, 12, 13, 14, 15, 3]]
-    ids, lengths = padded(rows, fill=99)  # What stands behind a row's end must not matter.
-    found = classifier(tiny_model).logits(ids, lengths)
+    found = logits(classifier(tiny_model), rows)
     assert (found.dtype, found.shape) == (torch.float32, (3, 2))
     model = AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
     with torch.inference_mode():
@@ -283,18 +281,18 @@ def test_logits_are_the_models(tiny_model: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16-weights"])
 def test_other_precisions_give_float32(tiny_model: Path, precision: str) -> None:
     model = classifier(tiny_model, precision)
-    batch = padded([[2, 9, 14, 3], [2, 30, 3]])
-    logits, exact = model.logits(*batch), model.full_precision_logits(*batch)
-    assert logits.dtype == exact.dtype == torch.float32
-    assert torch.equal(exact, classifier(tiny_model).logits(*batch))
-    assert not torch.equal(logits, exact)
-    assert torch.allclose(logits, exact, atol=0.3)
+    rows = [[2, 9, 14, 3], [2, 30, 3]]
+    found, exact = logits(model, rows), exact_logits(model, rows)
+    assert found.dtype == exact.dtype == torch.float32
+    assert torch.equal(exact, logits(classifier(tiny_model), rows))
+    assert not torch.equal(found, exact)
+    assert torch.allclose(found, exact, atol=0.3)
 
 
 def test_full_precision_of_fp32_is_the_same_model(tiny_model: Path) -> None:
     model = classifier(tiny_model)
-    batch = padded([[2, 9, 14, 3], [2, 30, 3]])
-    assert torch.equal(model.logits(*batch), model.full_precision_logits(*batch))
+    rows = [[2, 9, 14, 3], [2, 30, 3]]
+    assert torch.equal(logits(model, rows), exact_logits(model, rows))
 
 
 EOS = 49
@@ -314,8 +312,8 @@ DECODER_ROWS = [
 def test_a_decoder_classifies_a_batch_as_one_text_at_a_time(tmp_path: Path, pad_token_id: int | None) -> None:
     config = {**GPT2, "n_positions": 64, "eos_token_id": EOS, "bos_token_id": EOS, "pad_token_id": pad_token_id}
     model = classifier(save_model(tmp_path / "gpt", config | named("a", "b", "c")))
-    together = model.logits(*padded(DECODER_ROWS))
-    alone = torch.cat([model.logits(*padded([row])) for row in DECODER_ROWS])
+    together = logits(model, DECODER_ROWS)
+    alone = torch.cat([logits(model, [row]) for row in DECODER_ROWS])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -325,7 +323,7 @@ def test_a_decoder_classifies_at_the_last_token_of_the_text(tmp_path: Path) -> N
 
     config = {**GPT2, "n_positions": 64, "eos_token_id": EOS, "bos_token_id": EOS, "pad_token_id": None}
     directory = save_model(tmp_path / "gpt", config | named("a", "b"))
-    found = classifier(directory).logits(*padded(DECODER_ROWS))
+    found = logits(classifier(directory), DECODER_ROWS)
     inner: Any = GPT2ForSequenceClassification.from_pretrained(directory)
     inner.eval()
     with torch.inference_mode():
@@ -346,21 +344,21 @@ def test_the_added_token_is_in_no_text(tmp_path: Path) -> None:
 def test_a_llama_without_padding_token(tmp_path: Path) -> None:
     config = {"model_type": "llama", **SMALL, "num_key_value_heads": 2, "max_position_embeddings": 64}
     model = classifier(save_model(tmp_path / "llama", config | {"pad_token_id": None}))
-    together = model.logits(*padded(DECODER_ROWS))
-    alone = torch.cat([model.logits(*padded([row])) for row in DECODER_ROWS])
+    together = logits(model, DECODER_ROWS)
+    alone = torch.cat([logits(model, [row]) for row in DECODER_ROWS])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_weights_are_ours_once_loaded(tmp_path: Path) -> None:
     directory = save_model(tmp_path, {"model_type": "bert", **SMALL, **named("A", "B")})
     model = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1)
-    ids, lengths = np.array([[1, 2, 3]]), np.array([3])
-    before = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1).logits(ids, lengths)
+    rows = [[1, 2, 3]]
+    before = logits(SequenceClassifier(directory, precision="fp32", device="cpu", threads=1), rows)
     weights = directory / "model.safetensors"
     with weights.open("r+b") as file:  # in place: a new file would leave the mapped one alone
         file.seek(weights.stat().st_size // 2)
         file.write(bytes(weights.stat().st_size // 2))
-    assert torch.equal(model.logits(ids, lengths), before)
+    assert torch.equal(logits(model, rows), before)
 
 
 def test_weights_that_are_loaded_late_are_checked(tmp_path: Path) -> None:
@@ -370,4 +368,4 @@ def test_weights_that_are_loaded_late_are_checked(tmp_path: Path) -> None:
     directory = save_model(tmp_path, {"model_type": "bert", **SMALL, **named("A", "B")})
     model = SequenceClassifier(directory, precision="bf16", device="cpu", threads=1, check=changed)
     with pytest.raises(ModelError, match="changed"):
-        model.full_precision_logits(np.array([[1, 2, 3]]), np.array([3]))
+        exact_logits(model, [[1, 2, 3]])

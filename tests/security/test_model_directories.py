@@ -12,7 +12,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,7 +19,7 @@ from batchsent.errors import ModelError
 from batchsent.models.resolution import MODEL_FILES, ModelSource, resolve_model, sha256_of
 from batchsent.models.sequence_classification import SequenceClassifier, describe
 from batchsent.stages.encoder import Encoder
-from support import write_csv
+from support import batch_of, write_csv
 
 from .conftest import Cli
 
@@ -64,9 +63,9 @@ def load(directory: Path) -> tuple[ModelSource, list[list[float]]]:
     """All that a run does with a model: its files, and the logits of a text."""
     source = resolve_model(str(directory), None, sha256_of)
     describe(directory)
-    ids = np.array(Encoder(directory, 64).token_ids(["good film"]), np.int64)
+    rows = [ids.tolist() for ids in Encoder(directory, 64).token_ids(["good film"])]
     model = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1)
-    return source, model.logits(ids, np.array([ids.shape[1]])).tolist()
+    return source, model.start(batch_of(rows))().tolist()
 
 
 def settings(file: str, **values: Any) -> Change:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent import schema
-from batchsent.records import EncodedTexts, Part, Position, Shard
+from batchsent.records import EncodedTexts, Part, Position, Shard, TokenBatch
 from batchsent.stages.batcher import batch_part
-from batchsent.stages.classifier import classify
+from batchsent.stages.classifier import Logits, classify
 from batchsent.stages.restorer import restore
 
 LABELS = ("A", "B", "C")
@@ -23,17 +25,18 @@ SHARD = Shard("s.csv", "/s.csv", ".csv", "", 1)
 class SumModel:
     """Logits that follow from a text's own tokens; out of memory above a size."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, in_flight: int) -> None:
         self._memory = memory
+        self.in_flight = in_flight
 
-    def logits(self, input_ids: Any, lengths: Any) -> torch.Tensor:
-        if input_ids.size > self._memory:
+    def start(self, batch: TokenBatch) -> Callable[[], Logits]:
+        return partial(np.array, self.full_precision_logits(batch))
+
+    def full_precision_logits(self, batch: TokenBatch) -> Logits:
+        if batch.padded(0).size > self._memory:
             raise torch.OutOfMemoryError
-        real = np.arange(input_ids.shape[1])[None, :] < lengths[:, None]
-        sums = torch.from_numpy((input_ids * real).sum(axis=1) % 97).float()
-        return torch.stack([sums / 30, 1 - sums / 50, sums * 0], dim=1)
-
-    full_precision_logits = logits
+        sums = batch.padded(0).sum(axis=1) % 97
+        return np.stack([sums / 30, 1 - sums / 50, sums * 0], axis=1).astype(np.float32)
 
 
 def expected(tokens: list[int], multi_label: bool) -> list[float]:
@@ -50,16 +53,23 @@ def expected(tokens: list[int], multi_label: bool) -> list[float]:
     budget=st.integers(1, 300),
     memory=st.integers(10, 400),
     multi_label=st.booleans(),
+    in_flight=st.integers(0, 4),
 )
 def test_every_record_gets_its_own_prediction(
-    lengths: list[int], records: list[int], budget: int, memory: int, multi_label: bool
+    lengths: list[int], records: list[int], budget: int, memory: int, multi_label: bool, in_flight: int
 ) -> None:
     ids = [np.arange(length, dtype=np.int32) * 7 + index + 1 for index, length in enumerate(lengths)]
     of_record = np.array([min(r, len(ids) - 1) for r in records], np.int32)
     texts = EncodedTexts(ids, np.zeros(len(ids), bool), of_record, 0, 0.0)
     encoded = batch_part(texts, batch_tokens=budget, special_token_count=1)
-    predictions = classify(encoded, SumModel(memory), label_count=3, multi_label=multi_label, check=lambda: None)
     part = Part(SHARD, "u", 0, read_records(of_record), Position(len(records)), is_last=True)
+    # The same part three times: what one leaves in flight must not get into the next.
+    model = SumModel(memory, in_flight)
+    parts = classify([(part, encoded)] * 3, model, label_count=3, multi_label=multi_label, check=lambda: None)
+    (_, _, predictions), *others = parts
+    for _, _, other in others:
+        np.testing.assert_array_equal(other.probabilities, predictions.probabilities)
+        assert other.failures == predictions.failures
     table = restore(part, encoded, predictions, LABELS).table
     assert table.num_rows == len(records)
     assert table.column("kept.id").to_pylist() == list(range(len(records)))

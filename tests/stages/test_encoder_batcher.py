@@ -137,14 +137,18 @@ def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records:
     texts = EncodedTexts(ids, np.zeros(len(ids), bool), text_of_record, 0, 0.0)
     part = batch_part(texts, batch_tokens=budget, special_token_count=2)
     seen: dict[int, list[int]] = {}
+    padding = 0
     for batch in part.batches:
-        rows, longest = batch.input_ids.shape
+        padded = batch.padded(-1)
+        rows, longest = padded.shape
         assert rows == 1 or rows * longest <= budget
         assert longest == batch.lengths[0] == batch.lengths.max()
-        for row, length, text in zip(batch.input_ids, batch.lengths, batch.text_indices, strict=True):
-            assert not row[length:].any(), "padding"
+        for row, length, text in zip(padded, batch.lengths, batch.text_indices, strict=True):
+            assert (row[length:] == -1).all()
             assert int(text) not in seen
             seen[int(text)] = row[:length].tolist()
+            padding += longest - int(length)
+    assert padding == part.padding_count
     assert seen == {i: ids[i].tolist() for i, length in enumerate(lengths) if length > 2}
     order = [length for batch in part.batches for length in batch.lengths.tolist()]
     assert order == sorted(order, reverse=True)

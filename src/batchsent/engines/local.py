@@ -31,18 +31,19 @@ _CLOSE_SECONDS = 2.0
 
 @contextlib.contextmanager
 def tokenizing(
-    parts: Iterable[Part], make_encode: Callable[[], Encode], *, workers: int, stop: StopSignal
+    parts: Iterable[Part], make_encode: Callable[[], Encode], *, workers: int, pin_memory: bool, stop: StopSignal
 ) -> Iterator[Iterator[Encoded]]:
     """Encode ``parts`` in ``workers`` processes; gives them back in order, each with its batches.
 
-    ``make_encode`` is called in each process. Memory is bounded by two parts a process and one that waits.
+    ``make_encode`` is called in each process; ``pin_memory`` is for a GPU. Memory is bounded by two parts a process
+    and one that waits.
     Taking raises what ``parts`` raises, ModelError from ``make_encode``, DeviceError if a process died,
     StoppedError after a signal; within a moment each, whatever the processes are doing.
     """
     children = set(multiprocessing.active_children())
     waiting: deque[Part] = deque()
     # Forks now, so that the processes work while the caller loads the model.
-    ahead = _Ahead(_loaded(_texts(parts, waiting), make_encode, workers))
+    ahead = _Ahead(_loaded(_texts(parts, waiting), make_encode, workers, pin_memory))
     processes = set(multiprocessing.active_children()) - children
 
     def check() -> None:
@@ -69,7 +70,9 @@ def _texts(parts: Iterable[Part], waiting: deque[Part]) -> Iterator[Any]:
         yield part.records.column(TEXT)
 
 
-def _loaded(texts: Iterable[Any], make_encode: Callable[[], Encode], workers: int) -> Iterator[EncodedPart]:
+def _loaded(
+    texts: Iterable[Any], make_encode: Callable[[], Encode], workers: int, pin_memory: bool
+) -> Iterator[EncodedPart]:
     with warnings.catch_warnings(), _own_child_signals():
         # Advice to use no more workers than processors; --workers is the user's to choose.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -81,6 +84,7 @@ def _loaded(texts: Iterable[Any], make_encode: Callable[[], Encode], workers: in
             sampler=_Stream(texts),
             num_workers=workers,
             prefetch_factor=2,
+            pin_memory=pin_memory,
             # A spawned worker would import the caller's __main__ again; macOS cannot fork what uses its frameworks.
             multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
             worker_init_fn=_start_worker,

@@ -19,9 +19,15 @@ import torch
 
 from batchsent.errors import ModelError
 from batchsent.models.weights import read_tensors
+from batchsent.records import TokenBatch
 
 DEFAULT_MAX_LENGTH = 512
 """For a model that names no limit of its own."""
+
+CUDA_PASSES_IN_FLIGHT = 2
+"""Queued behind the one whose logits are waited for: enough that the device is never without work."""
+
+Logits = npt.NDArray[np.float32]
 
 # Their first position is the padding index + 1, so so many fewer tokens fit (Liu et al. 2019, fairseq's layout).
 _OFFSET_POSITIONS = (
@@ -136,6 +142,7 @@ class SequenceClassifier:
         if device == "cpu":
             torch.set_num_threads(threads)
         self.device = torch.device(device)
+        self.in_flight = 0 if device == "cpu" else CUDA_PASSES_IN_FLIGHT
         self._directory, self._check = directory, check
         self._autocast = precision == "fp16"
         dtype = {"bf16": torch.bfloat16, "fp16-weights": torch.float16}.get(precision, torch.float32)
@@ -143,30 +150,43 @@ class SequenceClassifier:
         self._full_precision: Any = self._model if dtype == torch.float32 and not self._autocast else None
 
     @torch.inference_mode()
-    def logits(self, input_ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Forward ``input_ids`` [rows, longest], padded on the right; float32 logits [rows, labels] on the device.
-
-        Raises torch.OutOfMemoryError.
-        """
+    def start(self, batch: TokenBatch) -> Callable[[], Logits]:
+        """Begin a forward pass; what is returned waits for its logits. Raises torch.OutOfMemoryError."""
         with torch.autocast(self.device.type, dtype=torch.float16) if self._autocast else contextlib.nullcontext():
-            return self._forward(self._model, input_ids, lengths)
+            logits = self._forward(self._model, batch)
+        if self.device.type == "cpu":
+            return logits.numpy
+        # Copied by the device behind the pass, so that nobody waits before the logits are wanted.
+        copy = torch.empty_like(logits, device="cpu", pin_memory=True)
+        copy.copy_(logits, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> Logits:
+            copied.synchronize()
+            return copy.numpy()
+
+        return wait
 
     @torch.inference_mode()
-    def full_precision_logits(self, input_ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
-        """:meth:`logits` in fp32, from weights that are loaded when they are first needed."""
+    def full_precision_logits(self, batch: TokenBatch) -> Logits:
+        """A whole pass in fp32, from weights that are loaded when they are first needed."""
         if self._full_precision is None:
             model = _load(self._directory, torch.float32).to(self.device)
             self._check()
             self._full_precision = model
-        return self._forward(self._full_precision, input_ids, lengths)
+        logits: Logits = self._forward(self._full_precision, batch).cpu().numpy()
+        return logits
 
-    def _forward(self, model: Any, input_ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
-        ids = torch.from_numpy(input_ids).to(self.device, non_blocking=True)
-        real = torch.from_numpy(lengths).to(self.device, non_blocking=True)
-        mask = torch.arange(ids.shape[1], device=self.device)[None, :] < real[:, None]
-        if model.config.pad_token_id is not None:
-            ids = ids.masked_fill(~mask, model.config.pad_token_id)
-        logits: torch.Tensor = model(input_ids=ids, attention_mask=mask.long()).logits
+    def _forward(self, model: Any, batch: TokenBatch) -> torch.Tensor:
+        """float32 logits [texts, labels] on the device."""
+        ids = torch.from_numpy(batch.token_ids).to(self.device, non_blocking=True)
+        lengths = torch.from_numpy(batch.lengths).to(self.device, non_blocking=True)
+        # Padded where it is computed: less to copy.
+        mask = torch.arange(int(batch.lengths.max()), device=self.device)[None, :] < lengths[:, None]
+        fill = model.config.pad_token_id or 0
+        padded = torch.full(mask.shape, fill, dtype=torch.int64, device=self.device).masked_scatter_(mask, ids.long())
+        logits: torch.Tensor = model(input_ids=padded, attention_mask=mask.long()).logits
         return logits.float()
 
 

@@ -31,13 +31,11 @@ _MARKS = (
 )
 """How tokenizers write what a piece does not show: WordPiece, byte-level BPE, SentencePiece."""
 
-Ids = npt.NDArray[np.int64]
-
 
 class Classifier(Protocol):
     """What the walk needs of a model."""
 
-    def logits(self, input_ids: Ids, lengths: Ids) -> torch.Tensor: ...
+    def full_precision_logits(self, batch: TokenBatch) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -139,10 +137,10 @@ def load_tokenizer(directory: Path) -> Any:
 def walk(batch: TokenBatch, whole_count: int, model: Classifier, tokenizer: Any, answers: Classification) -> list[Step]:
     """The four steps from a text to its label.
 
-    ``batch`` is the text as the model gets it [1, tokens]; ``whole_count`` its tokens before it was cut.
+    ``batch`` is the text as the model gets it; ``whole_count`` its tokens before it was cut.
     """
-    ids = batch.input_ids[0].tolist()
-    logits = model.logits(batch.input_ids, batch.lengths).cpu()
+    ids = batch.token_ids.tolist()
+    logits = torch.from_numpy(model.full_precision_logits(batch))
     probabilities = torch.sigmoid(logits) if answers.multi_label else torch.softmax(logits, dim=-1)
     return [
         _tokens_step(ids, whole_count, tokenizer),

@@ -128,9 +128,8 @@ class RunReport:
 
     def count_encoded(self, part: Part, encoded: EncodedPart) -> None:
         """A part is read and tokenized."""
-        tokens = sum(int(batch.lengths.sum()) for batch in encoded.batches)
-        self.token_count += tokens
-        self.padding_count += sum(batch.input_ids.size for batch in encoded.batches) - tokens
+        self.token_count += len(encoded.token_ids)
+        self.padding_count += encoded.padding_count
         self.unknown_token_count += encoded.unknown_token_count
         self.distinct_text_count += len(encoded.token_counts)
         self.stage_seconds.reading += part.read_seconds

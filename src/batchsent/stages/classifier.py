@@ -1,77 +1,160 @@
-"""Token batches → probabilities: the forward passes of a part, and what happens when one fails.
+"""Token batches → probabilities: the forward passes of every part, and what happens when one fails.
 
-Out of memory halves that batch and no other; a row that does not fit alone is rejected. Logits that are not
+Out of memory halves that batch and no other; a text that does not fit alone is rejected. Logits that are not
 finite are computed again in fp32; what still is not finite is rejected, never written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from batchsent.errors import DeviceError
-from batchsent.records import EncodedPart, Predictions, RejectReason, TokenBatch
+from batchsent.records import EncodedPart, Part, Predictions, RejectReason, TokenBatch
 
-Ids = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+Logits = npt.NDArray[np.float32]
+"""[texts, labels]"""
+Pending = Callable[[], Logits]
+"""Waits for a forward pass and returns what it gave."""
 
 
 class Model(Protocol):
-    """What the classifier needs of a model: float32 logits [rows, labels], or torch.OutOfMemoryError."""
+    """What the classifier needs of a model."""
 
-    def logits(self, input_ids: Ids, lengths: Ids) -> torch.Tensor: ...
+    in_flight: int
+    """Passes that may be under way when another one is started: 0 where starting one computes it."""
 
-    def full_precision_logits(self, input_ids: Ids, lengths: Ids) -> torch.Tensor: ...
+    def start(self, batch: TokenBatch) -> Pending:
+        """Begin a forward pass. Raises torch.OutOfMemoryError."""
+
+    def full_precision_logits(self, batch: TokenBatch) -> Logits:
+        """A whole forward pass in fp32. Raises torch.OutOfMemoryError."""
 
 
 def classify(
-    part: EncodedPart, model: Model, *, label_count: int, multi_label: bool, check: Callable[[], None]
-) -> Predictions:
-    """Score every batch of ``part``; ``check`` is called between batches and may raise to stop."""
-    began = time.perf_counter()
-    logits = np.full((len(part.token_counts), label_count), np.nan, np.float32)
-    failures: dict[int, RejectReason] = {}
-    splits, in_flight = 0, []
-    pending = part.batches[::-1]
-    # A text that is in no batch has no token of its own: nothing that could be scored.
-    batched = np.concatenate([np.empty(0, np.int64), *(batch.text_indices for batch in pending)])
-    failures |= dict.fromkeys(np.setdiff1d(np.arange(len(logits)), batched).tolist(), "empty_text")
-    try:
-        while pending:
+    parts: Iterable[tuple[Part, EncodedPart]],
+    model: Model,
+    *,
+    label_count: int,
+    multi_label: bool,
+    check: Callable[[], None],
+) -> Iterator[tuple[Part, EncodedPart, Predictions]]:
+    """Score ``parts``, in order. ``check`` is called before each batch and may raise to stop.
+
+    The device has the next batches, also those of the next part, before the results of one are waited for.
+    Raises DeviceError if the device fails.
+    """
+    in_flight: deque[tuple[_Scoring, TokenBatch, Pending]] = deque()
+    scorings: deque[_Scoring] = deque()
+
+    def finished(limit: int) -> Iterator[tuple[Part, EncodedPart, Predictions]]:
+        """Wait for all but ``limit`` passes; give the parts that are complete."""
+        while len(in_flight) > limit:
+            scoring, batch, pending = in_flight.popleft()
+            scoring.take(batch, pending)
+        while scorings and scorings[0].is_complete:
+            scoring = scorings.popleft()
+            yield scoring.part, scoring.encoded, scoring.predictions(model, multi_label)
+
+    with _device_errors():
+        for part, encoded in parts:
+            scoring = _Scoring(part, encoded, label_count)
+            scorings.append(scoring)
+            for batch, pending in scoring.passes(model, check):
+                in_flight.append((scoring, batch, pending))
+                yield from finished(model.in_flight)
+            yield from finished(model.in_flight)
+        yield from finished(0)
+
+
+class _Scoring:
+    """A part on the device."""
+
+    def __init__(self, part: Part, encoded: EncodedPart, label_count: int) -> None:
+        self.part, self.encoded = part, encoded
+        self._logits = np.full((len(encoded.token_counts), label_count), np.nan, np.float32)
+        self._failures: dict[int, RejectReason] = {}
+        # A text that is in no batch has no token of its own: nothing that could be scored.
+        unbatched = np.setdiff1d(np.arange(len(self._logits)), encoded.text_indices)
+        self._failures |= dict.fromkeys(unbatched.tolist(), "empty_text")
+        self._waiting, self._started = encoded.batches[::-1], 0
+        self._seconds, self._split_count = 0.0, 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every batch was computed."""
+        return not self._waiting and not self._started
+
+    def passes(self, model: Model, check: Callable[[], None]) -> Iterator[tuple[TokenBatch, Pending]]:
+        """Start every batch, halved where the device has not enough memory for it."""
+        while self._waiting:
             check()
-            batch = pending.pop()
-            result = _forward(model.logits, batch)
-            if result is not None:
-                in_flight.append((batch.text_indices, result))
+            batch = self._waiting.pop()
+            with self._timed():
+                pending = _or_none(model.start, batch)
+            if pending is not None:
+                self._started += 1
+                yield batch, pending
             elif len(batch.lengths) > 1:
-                splits += 1
-                pending += _halves(batch)[::-1]
+                self._split_count += 1
+                middle = len(batch.lengths) // 2
+                self._waiting += [batch.between(middle, len(batch.lengths)), batch.between(0, middle)]
             else:
-                failures[int(batch.text_indices[0])] = "out_of_memory"
-        # Copied once a part, after every pass was queued: a copy waits for the device.
-        for text_indices, result in in_flight:
-            logits[text_indices] = result.cpu().numpy()
-        rerun = _rerun_not_finite(part, model, logits, failures)
-    except torch.AcceleratorError as error:
-        raise DeviceError(
-            f"the device failed ({str(error).splitlines()[0]})",
-            "a working device",
-            "run again to resume; if it stays, look at the device",
-        ) from error
-    return Predictions(_probabilities(logits, multi_label), failures, time.perf_counter() - began, splits, rerun)
+                self._failures[int(batch.text_indices[0])] = "out_of_memory"
+
+    def take(self, batch: TokenBatch, pending: Pending) -> None:
+        """Wait for a pass that was started."""
+        with self._timed():
+            self._logits[batch.text_indices] = pending()
+        self._started -= 1
+
+    def predictions(self, model: Model, multi_label: bool) -> Predictions:
+        """When it is complete."""
+        with self._timed():
+            rerun_count = self._rerun_not_finite(model)
+        values = torch.from_numpy(self._logits)
+        probabilities = (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=-1)).numpy()
+        return Predictions(probabilities, self._failures, self._seconds, self._split_count, rerun_count)
+
+    def _rerun_not_finite(self, model: Model) -> int:
+        """Score each text with logits that are not finite again, alone, in fp32; returns how many."""
+        broken = np.flatnonzero(~np.isfinite(self._logits).all(axis=1))
+        broken = np.setdiff1d(broken, list(self._failures))
+        for batch in self.encoded.batches if len(broken) else []:
+            for row in np.flatnonzero(np.isin(batch.text_indices, broken)).tolist():
+                text = int(batch.text_indices[row])
+                logits = _or_none(model.full_precision_logits, batch.between(row, row + 1))
+                if logits is None:
+                    self._failures[text] = "out_of_memory"
+                elif not np.isfinite(logits).all():
+                    self._failures[text] = "non_finite"
+                else:
+                    self._logits[text] = logits[0]
+        return len(broken)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - began
 
 
-def _forward(logits: Callable[[Ids, Ids], torch.Tensor], batch: TokenBatch) -> torch.Tensor | None:
-    """The batch's logits; None if the device has not enough memory for it.
+def _or_none(compute: Callable[[TokenBatch], T], batch: TokenBatch) -> T | None:
+    """What ``compute`` gives; None if the device has not enough memory for it.
 
     The caller goes on outside the ``except`` block, because the exception keeps the tensors of the pass alive.
     """
     try:
-        return logits(batch.input_ids, batch.lengths)
+        return compute(batch)
     except torch.OutOfMemoryError:
         pass
     if torch.cuda.is_available():
@@ -79,36 +162,13 @@ def _forward(logits: Callable[[Ids, Ids], torch.Tensor], batch: TokenBatch) -> t
     return None
 
 
-def _halves(batch: TokenBatch) -> list[TokenBatch]:
-    middle = len(batch.lengths) // 2
-    halves = []
-    for rows in (slice(None, middle), slice(middle, None)):
-        lengths = batch.lengths[rows]
-        halves.append(TokenBatch(batch.input_ids[rows, : lengths[0]], lengths, batch.text_indices[rows]))
-    return halves
-
-
-def _rerun_not_finite(
-    part: EncodedPart, model: Model, logits: npt.NDArray[np.float32], failures: dict[int, RejectReason]
-) -> int:
-    """Score each text with logits that are not finite again, alone, in fp32; returns how many."""
-    broken = {text for text in np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist() if text not in failures}
-    for batch in part.batches if broken else []:
-        for row, text in enumerate(batch.text_indices.tolist()):
-            if text not in broken:
-                continue
-            length = batch.lengths[row : row + 1]
-            alone = TokenBatch(batch.input_ids[row : row + 1, : length[0]], length, batch.text_indices[row : row + 1])
-            result = _forward(model.full_precision_logits, alone)
-            if result is None:
-                failures[text] = "out_of_memory"
-            elif not bool(torch.isfinite(result).all()):
-                failures[text] = "non_finite"
-            else:
-                logits[text] = result.cpu().numpy()[0]
-    return len(broken)
-
-
-def _probabilities(logits: npt.NDArray[np.float32], multi_label: bool) -> npt.NDArray[np.float32]:
-    values = torch.from_numpy(logits)
-    return (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=-1)).numpy()
+@contextlib.contextmanager
+def _device_errors() -> Iterator[None]:
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceError(
+            f"the device failed ({str(error).splitlines()[0]})",
+            "a working device",
+            "run again to resume; if it stays, look at the device",
+        ) from error
