@@ -14,7 +14,7 @@ TEST_WORKERS ?= 2
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv with batchsent (editable) and the tools, at the versions of constraints.txt
+setup: $(STAMP) ## make .venv with batchsent (editable, and OpenVINO) and the tools, at the versions of constraints.txt
 
 # The stamp is as old as the last installation that succeeded. An existing .venv is kept: a torch build that
 # somebody chose (CPU or CUDA) stays as long as it satisfies constraints.txt.
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt pip
 	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt \
-	    --editable . --group dev
+	    --editable ".[openvino]" --group dev
 	touch $@
 
 demo: $(STAMP) ## score the example reviews into demo-output and show the result

@@ -3,13 +3,14 @@
     python benchmarks/equality.py
 
 2,000 texts of 1 to 600 words through the embedded model and small random models of other kinds, 50 texts
-through one of DistilBERT's full size; each in fp32 and in bf16.
+through one of DistilBERT's full size; each in fp32 and in bf16, by torch and by OpenVINO.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def main() -> None:
         rows = []
         for name, (directory, scored) in models.items():
             expected = _one_at_a_time(directory, scored)
-            for precision in ("fp32", "bf16"):
-                found = _batchsent(root, directory, scored, precision)
-                rows.append({"model": name, "precision": precision, **_compare(expected, found)})
+            for backend, precision in product(("torch", "openvino"), ("fp32", "bf16")):
+                found = _batchsent(root, directory, scored, backend=backend, precision=precision)
+                rows.append({"model": name, "backend": backend, "precision": precision, **_compare(expected, found)})
                 print(rows[-1], flush=True)
     save("equality", {"rows": rows})
 
@@ -83,11 +84,11 @@ def _one_at_a_time(directory: Path, texts: list[str]) -> np.ndarray[Any, Any]:
     return np.stack(rows)
 
 
-def _batchsent(root: Path, directory: Path, texts: list[str], precision: str) -> np.ndarray[Any, Any]:
+def _batchsent(root: Path, directory: Path, texts: list[str], **options: str) -> np.ndarray[Any, Any]:
     output = root / "scored"
     shutil.rmtree(output, ignore_errors=True)
     source = write_csv(root / "texts.csv", texts)
-    batchsent.score(str(source), output=str(output), model=str(directory), precision=precision, device="cpu")
+    batchsent.score(str(source), output=str(output), model=str(directory), device="cpu", **options)
     probabilities = pq.read_table(output / "texts.parquet").column("probabilities").combine_chunks()
     return np.stack([column.to_numpy() for column in probabilities.flatten()], axis=1)
 

@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 from common import review_texts, save, write_csv
 
@@ -63,14 +65,14 @@ def _bare(folder: Path) -> dict[str, float]:
     import pyarrow.csv
 
     from batchsent.config import ScoreConfig
-    from batchsent.models.resolution import resolve_model
-    from batchsent.models.sequence_classification import SequenceClassifier
+    from batchsent.models.loading import load_model
+    from batchsent.models.resolution import resolve_model, sha256_of
     from batchsent.resolve import resolve
     from batchsent.stages.batcher import batch_part
     from batchsent.stages.encoder import Encoder
 
     config = ScoreConfig(inputs=("-",), output="-")
-    source = resolve_model("embedded", None, lambda _: "")
+    source = resolve_model("embedded", None, sha256_of)
     identity = resolve(config, source, "cpu")
     encoder = Encoder(source.directory, identity.max_length)
     text = pyarrow.csv.read_csv(folder / "texts.csv").column("text")
@@ -82,11 +84,16 @@ def _bare(folder: Path) -> dict[str, float]:
         )
         for start in range(0, len(text), identity.rows_per_part)
     ]
-    model = SequenceClassifier(source.directory, precision=identity.precision, device="cpu", threads=identity.threads)
+    model = load_model(identity, source.directory, "cpu")
+    pending = deque[Any]()
     began = time.perf_counter()
     for part in parts:
         for batch in part.batches:
-            model.start(batch)()
+            pending.append(model.start(batch))
+            while len(pending) > model.in_flight:
+                pending.popleft()()
+    while pending:
+        pending.popleft()()
     return {"seconds": time.perf_counter() - began}
 
 

@@ -41,14 +41,15 @@ def _environment(found: Result) -> str:
 
 def _equality(result: Result) -> list[str]:
     lines = [
-        "| model | texts | precision | largest difference | same label | where the two best differ by more than 0.02 |",
-        "|---|---|---|---|---|---|",
+        "| model | texts | by | precision | largest difference | same label "
+        "| where the two best differ by more than 0.02 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         clear = row["same_labels_where_margin_above_0.02"]
         lines.append(
-            f"| {row['model']} | {row['texts']:,} | {row['precision']} | {row['largest_difference']:.1e} "
-            f"| {row['same_labels']:.2%} | {clear:.2%} |"
+            f"| {row['model']} | {row['texts']:,} | {row['backend']} | {row['precision']} "
+            f"| {row['largest_difference']:.1e} | {row['same_labels']:.2%} | {clear:.2%} |"
         )
     return lines
 

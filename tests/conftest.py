@@ -27,6 +27,15 @@ def signal_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache is left alone; converted models are shared by the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT classifier that scores thousands of rows a second."""
@@ -55,7 +64,7 @@ def score(tiny_model: Path) -> Score:
         *inputs: Path | str, output: Path, load_model: Any = None, progress: Any = None, **options: Any
     ) -> RunReport:
         defaults: dict[str, Any] = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu"}
-        defaults |= {"rows_per_part": 50}
+        defaults |= {"backend": "torch", "rows_per_part": 50}
         config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
         return run_job(config, load_model=load_model, progress=progress)
 

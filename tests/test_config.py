@@ -72,8 +72,6 @@ CHOICES = {
 NOT_YET = {
     "task": ("text-to-text", "causal"),
     "long_text": ("window",),
-    "precision": ("int8",),
-    "backend": ("openvino",),
     "batching": ("packed",),
     "engine": ("ray",),
     "prompt": ("Is this good? {text}",),
@@ -113,6 +111,7 @@ def identity_of(**settings: Any) -> Identity:
         "multi_label": False,
         "task": "sequence-classification",
         "precision": "fp32",
+        "calibration_texts": None,
         "backend": "torch",
         "batching": "padded",
         "batch_tokens": 2048,
@@ -341,8 +340,8 @@ def test_what_does_not_exist_yet_is_refused_by_name(name: str, value: object) ->
 
 def test_everything_that_does_not_exist_is_named_at_once() -> None:
     with pytest.raises(NotAvailableError) as caught:
-        config_of(audit=3, precision="int8", report="report.html")
-    for name in ("--audit", "--precision int8", "--report"):
+        config_of(audit=3, engine="ray", report="report.html")
+    for name in ("--audit", "--engine ray", "--report"):
         assert name in str(caught.value)
 
 
@@ -393,6 +392,7 @@ OTHER: dict[str, object] = {
     "multi_label": True,
     "task": "causal",
     "precision": "bf16",
+    "calibration_texts": "22" * 32,
     "backend": "openvino",
     "batching": "packed",
     "batch_tokens": 2049,
@@ -443,6 +443,7 @@ ASKED_OTHERWISE: dict[str, object] = {
     "delimiter": ";",
     "limit": 10,
     "precision": "bf16",
+    "backend": "openvino",
     "batch_tokens": 2049,
     "threads": 3,
     "rows_per_part": 2047,
@@ -522,4 +523,4 @@ def test_every_available_identity_option_is_compared_or_is_the_models() -> None:
         for name, (_, kind) in TABLE.items()
         if kind == "identity" and name.replace("-", "_") not in NOT_YET
     }
-    assert available - {"model", "revision"} == set(ASKED_OTHERWISE) - {"precision"}
+    assert available - {"model", "revision"} == set(ASKED_OTHERWISE)

@@ -39,12 +39,13 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 def config_of(model: Path | str, **options: Any) -> ScoreConfig:
     defaults: dict[str, Any] = {"inputs": ("x.csv",), "output": "o", "precision": "fp32", "device": "cpu", "threads": 1}
+    defaults |= {"backend": "torch"}
     return ScoreConfig(**(defaults | {"model": str(model)} | options))
 
 
 def begun(store: LocalStore, config: ScoreConfig, *shards: Shard) -> Identity:
     require_free_names(store, shards)
-    return begin(store, config, hash_file)
+    return begin(store, config, hash_file, lambda: None)
 
 
 def content_of(store: LocalStore) -> dict[str, bytes]:

@@ -70,7 +70,7 @@ def test_the_file_map_names_every_module() -> None:
     section = text.split("<!-- file map")[1].split("<!-- end of file map -->")[0]
     named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")}
-    assert named - modules == {"src/batchsent/models/embedded/"}
+    assert named - modules == {"src/batchsent/models/embedded/", "src/batchsent/models/calibration_texts.txt"}
     assert modules - named == set()
 
 

@@ -15,6 +15,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "InputError": 2,
     "ModelError": 2,
+    "ConversionError": 2,
     "NotAvailableError": 2,
     "SettingsChangedError": 2,
     "IncompleteError": 3,
@@ -48,6 +49,7 @@ def test_the_tree() -> None:
     assert parents == {
         "BatchsentError": "Exception",
         **dict.fromkeys(["UsageError", "IncompleteError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"),
+        "ConversionError": "ModelError",
         **dict.fromkeys(["InputError", "ModelError", "NotAvailableError", "SettingsChangedError"], "UsageError"),
         **dict.fromkeys(["StorageError", "LockedError", "HubUnreachableError", "DeviceError"], "TemporaryError"),
         "VanishedError": "StorageError",

@@ -146,8 +146,15 @@ def test_precision_asked_for_by_name(precision: str) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "fp16-weights"])
 def test_fp16_is_not_for_the_cpu(precision: str) -> None:
     with pytest.raises(UsageError, match=f"{precision} on the CPU"):
-        machine.choose_precision(precision, "cpu")
-    assert machine.choose_precision(precision, "cuda:0") == precision
+        machine.require_precision(precision, "cpu", "torch")
+    machine.require_precision(precision, "cuda:0", "torch")
+
+
+@pytest.mark.parametrize(("backend", "device"), [("torch", "cpu"), ("torch", "cuda:0"), ("openvino", "cuda:0")])
+def test_int8_is_for_openvino_on_the_cpu(backend: str, device: str) -> None:
+    with pytest.raises(UsageError, match=f"int8 with {backend} on {device}"):
+        machine.require_precision("int8", device, backend)
+    machine.require_precision("int8", "cpu", "openvino")
 
 
 def test_auto_is_fp16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +165,6 @@ def test_auto_is_fp16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_is_never_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     _gpus(monkeypatch, 1, bf16=False)
     with pytest.raises(UsageError, match="bf16 on Imitated GPU at cuda:0"):
-        machine.require_precision("bf16", "cuda:0")
+        machine.require_precision("bf16", "cuda:0", "torch")
     _gpus(monkeypatch, 1)
-    machine.require_precision("bf16", "cuda:0")
+    machine.require_precision("bf16", "cuda:0", "torch")

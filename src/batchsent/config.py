@@ -150,13 +150,17 @@ class ScoreConfig:
 
     precision: str = option(
         AUTO,
-        "auto: fp16 on CUDA, bf16 on a CPU that has it natively, else fp32.",
+        "auto: fp16 on CUDA, bf16 on a CPU that has it natively, else fp32. int8 needs openvino.",
         kind="identity",
         group=SPEED,
         choices=(AUTO, "fp32", "fp16", "fp16-weights", "bf16", "int8"),
     )
     backend: str = option(
-        AUTO, "What runs the model.", kind="identity", group=SPEED, choices=(AUTO, "torch", "openvino")
+        AUTO,
+        "auto: openvino on a CPU, where it is installed and converts the model; else torch.",
+        kind="identity",
+        group=SPEED,
+        choices=(AUTO, "torch", "openvino"),
     )
     batching: str = option(
         AUTO,
@@ -302,8 +306,6 @@ def _check_device(device: str) -> None:
 UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
     "task": ("text-to-text", "causal"),
     "long_text": ("window",),
-    "precision": ("int8",),
-    "backend": ("openvino",),
     "batching": ("packed",),
     "engine": ("ray",),
 }

@@ -42,12 +42,12 @@ def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
     return None
 
 
-def begin(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identity:
+def begin(store: LocalStore, config: ScoreConfig, hash_file: HashFile, check: Callable[[], None]) -> Identity:
     """Decide the settings and write them into DIR; what an earlier run with others left is discarded."""
     device = choose_device(config.device)
     # Resolved first: settings that are wrong must not cost what is there.
     source = resolve_model(config.model, config.revision, hash_file)
-    identity = resolve(config, source, device)
+    identity = resolve(config, source, device, check)
     require_unchanged(source.directory, source.files, hash_file)
     if config.restart and store.exists(checkpoint.CONFIG):
         discard_everything(store)

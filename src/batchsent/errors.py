@@ -4,6 +4,7 @@
     ├── UsageError                 2   the command, the settings or the input are wrong
     │   ├── InputError             2   nothing to read, or a column that no shard has
     │   ├── ModelError             2   not a model that can be loaded safely
+    │   │   └── ConversionError    2   not one that OpenVINO runs; where nobody asked for it by name, torch does
     │   ├── NotAvailableError      2   a documented option that this version does not have yet
     │   └── SettingsChangedError   2   DIR belongs to a run with other settings
     ├── IncompleteError            3   finished, but not everything may be published
@@ -73,6 +74,10 @@ class InputError(UsageError):
 
 class ModelError(UsageError):
     """What was named is not a model that can be loaded safely."""
+
+
+class ConversionError(ModelError):
+    """OpenVINO cannot run the model, or does not compute what torch computes."""
 
 
 class NotAvailableError(UsageError):

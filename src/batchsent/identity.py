@@ -35,6 +35,8 @@ class Identity:
     """Sigmoid of each logit instead of softmax over them."""
     task: str
     precision: str
+    calibration_texts: str | None
+    """SHA-256 in hex of the texts that int8 is calibrated on; None where nothing is."""
     backend: str
     batching: str
     batch_tokens: int

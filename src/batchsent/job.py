@@ -27,6 +27,8 @@ from batchsent.errors import BatchsentError, IncompleteError, ModelError, ShardE
 from batchsent.identity import Identity
 from batchsent.ledger import Ledger, bytes_between, committed_bytes
 from batchsent.machine import available_cores, choose_device, require_precision
+from batchsent.models import loading
+from batchsent.models.openvino import require_backend
 from batchsent.models.resolution import ModelSource, require_unchanged
 from batchsent.preparation import inspect_shards, require_space
 from batchsent.records import EncodedPart, Inspection, Part, ScoredPart, Shard
@@ -86,13 +88,14 @@ def run_job(
         with ReaderProcess(stop.check) as reader:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
-            identity = identity or begin(store, config, hash_file)
+            identity = identity or begin(store, config, hash_file, stop.check)
             ledger = Ledger(store, identity, digests, stop.check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
             run = _Run(config, store, identity, ledger, digests, report, stop)
             try:
-                run.score(reader, inspections, progress or NoProgress(), load_model or _load_model)
+                load_model = load_model or partial(loading.load_model, check=stop.check)
+                run.score(reader, inspections, progress or NoProgress(), load_model)
             except BatchsentError as error:
                 report.end(_STATES.get(type(error), "failed"), str(error))
                 raise
@@ -287,12 +290,14 @@ class _Run:
     def _device_and_model(self) -> tuple[str, ModelSource]:
         identity = self._identity
         device = choose_device(self._config.device)
-        require_precision(identity.precision, device)
+        require_backend(identity.backend, device)
+        require_precision(identity.precision, device, identity.backend)
         self._report.device = device
         log.info(
-            "scoring %s with %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
+            "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
             f"{self._report.shard_count:,} shard{'s' * (self._report.shard_count != 1)}",
             identity.model,
+            identity.backend,
             device,
             identity.precision,
             identity.batching,
@@ -356,18 +361,6 @@ def _hash_of_model_file(digests: DigestCache, path: str) -> str:
         raise ModelError(
             f"{name} of the model cannot be read or changes", "a model that holds still", "run again"
         ) from (error)
-
-
-def _load_model(identity: Identity, directory: Path, device: str) -> Model:
-    from batchsent.models.sequence_classification import SequenceClassifier
-
-    return SequenceClassifier(
-        directory,
-        precision=identity.precision,
-        device=device,
-        threads=identity.threads,
-        check=partial(require_unchanged, directory, identity.model_files),
-    )
 
 
 def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], EncodedPart]:

@@ -57,22 +57,31 @@ def choose_device(asked: str) -> str:
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """The precision for ``--precision`` on ``device``. Raises UsageError if it cannot be had there."""
-    if asked == "auto":
-        if device != "cpu":
-            return "fp16"
-        return "bf16" if has_native_bf16() else "fp32"
-    require_precision(asked, device)
-    return asked
+    """The precision for ``--precision`` on ``device``; it may still be one that cannot be had there."""
+    if asked != "auto":
+        return asked
+    if device != "cpu":
+        return "fp16"
+    return "bf16" if has_native_bf16() else "fp32"
 
 
-def require_precision(precision: str, device: str) -> None:
-    """Raise UsageError if ``device`` cannot compute in ``precision``."""
+def require_precision(precision: str, device: str, backend: str) -> None:
+    """Raise UsageError if ``backend`` cannot compute in ``precision`` on ``device``."""
+    if precision == "int8" and (device != "cpu" or backend != "openvino"):
+        raise UsageError(
+            f"precision int8 with {backend} on {device}", "openvino on the CPU for int8", "see 'batchsent doctor'"
+        )
     if device == "cpu" and precision in ("fp16", "fp16-weights"):
         raise UsageError(
             f"precision {precision} on the CPU",
             "fp32 or bf16 there, or a CUDA device",
             "see 'batchsent doctor'",
+        )
+    if backend == "openvino" and precision == "bf16" and not has_native_bf16():
+        raise UsageError(
+            "precision bf16 with openvino on a CPU that does not have it natively, which would compute fp32",
+            "fp32 or int8",
+            "choose one, or --backend torch",
         )
     if device != "cpu" and precision == "bf16":
         import torch

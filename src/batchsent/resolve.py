@@ -6,15 +6,20 @@ The numbers stand in docs/benchmarks.md. Nothing here is timed, so two machines 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from batchsent import machine
 from batchsent.config import AUTO, ScoreConfig
-from batchsent.errors import UsageError
+from batchsent.errors import ConversionError, UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
+from batchsent.models.graphs import calibration_version, graph_of, require_convertible
+from batchsent.models.openvino import is_installed, require_backend
 from batchsent.models.resolution import ModelSource
 
 log = logging.getLogger(__name__)
 
+OPENVINO_BATCH_TOKENS = 2_048
+"""As many as leave the activations of each of the passes in its core's cache."""
 CPU_BATCH_TOKENS = 2_048
 """The activations of so many tokens stay in a core's cache; from 1,024 to 4,096 the rate is within a few percent."""
 CUDA_BATCH_TOKENS = 33_792
@@ -25,8 +30,13 @@ CUDA_ROWS_PER_PART = 16_384
 """About a second of work, and long enough that sorting within it leaves little padding."""
 
 
-def resolve(config: ScoreConfig, source: ModelSource, device: str) -> Identity:
-    """The settings of a run that begins now. Raises UsageError or ModelError."""
+def resolve(
+    config: ScoreConfig, source: ModelSource, device: str, check: Callable[[], None] = lambda: None
+) -> Identity:
+    """The settings of a run that begins now. Raises UsageError or ModelError.
+
+    A model may be converted for that, which takes half a minute; ``check`` is called meanwhile, and may raise.
+    """
     from batchsent.models.sequence_classification import describe
 
     model = describe(source.directory)
@@ -44,6 +54,8 @@ def resolve(config: ScoreConfig, source: ModelSource, device: str) -> Identity:
             "choose a smaller one",
         )
     on_cpu = device == "cpu"
+    precision = machine.choose_precision(config.precision, device)
+    backend = _backend(config, source, device, precision, max_length, check)
     return Identity(
         schema_version=SCHEMA_VERSION,
         text_column=config.text_column,
@@ -60,15 +72,50 @@ def resolve(config: ScoreConfig, source: ModelSource, device: str) -> Identity:
         labels=model.labels,
         multi_label=model.multi_label,
         task="sequence-classification",
-        precision=machine.choose_precision(config.precision, device),
-        backend="torch",
+        precision=precision,
+        calibration_texts=calibration_version() if precision == "int8" else None,
+        backend=backend,
         batching="padded",
-        batch_tokens=_or(config.batch_tokens, CPU_BATCH_TOKENS if on_cpu else CUDA_BATCH_TOKENS),
+        batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, CPU_ROWS_PER_PART if on_cpu else CUDA_ROWS_PER_PART),
         max_length=max_length,
         long_text=config.long_text,
     )
+
+
+def _backend(
+    config: ScoreConfig,
+    source: ModelSource,
+    device: str,
+    precision: str,
+    max_length: int,
+    check: Callable[[], None],
+) -> str:
+    """What runs the model: OpenVINO if it can and nothing speaks against it."""
+    asked = config.backend
+    if asked == "torch" or (asked == AUTO and precision != "int8" and not (device == "cpu" and is_installed())):
+        machine.require_precision(precision, device, "torch")
+        return "torch"
+    try:
+        require_backend("openvino", device)
+        machine.require_precision(precision, device, "openvino")
+        require_convertible(source.name, source.directory)
+        quantized = precision == "int8"
+        graph_of(source.directory, source.files, quantized=quantized, max_length=max_length, check=check)
+    except (ConversionError, UsageError) as error:
+        if asked != AUTO or precision == "int8":
+            raise
+        machine.require_precision(precision, device, "torch")
+        log.info("--backend auto takes torch: %s", error.args[0])
+        return "torch"
+    return "openvino"
+
+
+def _batch_tokens(device: str, backend: str) -> int:
+    if backend == "openvino":
+        return OPENVINO_BATCH_TOKENS
+    return CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
 
 
 def _or(asked: int | str, rule: int) -> int:

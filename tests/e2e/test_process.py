@@ -31,6 +31,7 @@ def start(tiny_model: Path) -> Start:
 
     def run(*arguments: str | Path) -> subprocess.Popen[str]:
         options = ("--model", tiny_model, "--precision", "fp32", "--rows-per-part", "100", "--device", "cpu")
+        options += ("--backend", "torch")
         command = [sys.executable, "-m", "batchsent", "score", *map(str, options), *map(str, arguments)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -165,7 +166,7 @@ def test_json_log_lines(start: Start, tmp_path: Path, reviews: Reviews) -> None:
     entries = [json.loads(line) for line in errors.splitlines()]
     record = json.loads(next(tmp_path.glob("out/_batchsent/runs/*")).read_bytes())
     assert {entry["run_id"] for entry in entries} == {record["run_id"]}
-    assert entries[0]["message"].startswith("scoring 1 shard with tiny-bert on cpu: precision fp32")
+    assert entries[0]["message"].startswith("scoring 1 shard with tiny-bert by torch on cpu: precision fp32")
     assert entries[-1]["summary"]["record_count"] == 300
 
 

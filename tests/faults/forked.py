@@ -75,6 +75,7 @@ class Forked:
 
     def __init__(self, model: Path, scratch: Path) -> None:
         self._options: list[Path | str] = ["--model", model, "--precision", "fp32", "--threads", "1", "--device", "cpu"]
+        self._options += ["--backend", "torch"]
         self._scratch = scratch
         self._count = 0
         self._runs: list[Run] = []
@@ -114,11 +115,11 @@ def _main(arguments: list[str], stderr: str, prepare: Prepare | None) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    from batchsent import job
     from batchsent.cli import main
+    from batchsent.models import loading
     from faults.inline import StandIn
 
-    job._load_model = lambda *_: StandIn()
+    loading.load_model = lambda *_, **__: StandIn()  # type: ignore[assignment]
     if prepare is not None:
         prepare()
     main(arguments)

@@ -121,7 +121,6 @@ class Inline:
     ) -> RunReport:
         """As ``batchsent.score``, with parts of 10 records unless told otherwise."""
         defaults: dict[str, Any] = {"model": str(self._model), "precision": "fp32", "threads": 1, "device": "cpu"}
-        config = ScoreConfig(
-            inputs=tuple(map(str, inputs)), output=str(output), **(defaults | {"rows_per_part": 10} | options)
-        )
+        defaults |= {"backend": "torch", "rows_per_part": 10}
+        config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
         return job.run_job(config, load_model=lambda *_: StandIn(), progress=progress, stop=stop)

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 import batchsent
-from batchsent import job
 from batchsent.errors import BatchsentError
+from batchsent.models import loading
 from faults.circumstances import leaving_temporaries_in, slow_disk, together
 from faults.forked import Forked, wait_until
 from faults.inline import StandIn
@@ -65,13 +65,14 @@ def test_19_killed_two_hundred_times(injections: Injections, forked: Forked, tmp
 def test_19_scored_a_hundred_times(
     injections: Injections, tmp_path: Path, tiny_model: Path, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_load_model", lambda *_: StandIn())
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: StandIn())
     write_csv(tmp_path / "in/r.csv", reviews(300))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/b.parquet").write_bytes(b"PAR1 not really")
     process, used = psutil.Process(), list[tuple[int, int, int]]()
     memory: list[int] = []
-    options = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu", "rows_per_part": 50}
+    options = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu"}
+    options |= {"backend": "torch", "rows_per_part": 50}
     for round_index in injections.of(range(100), quick=3):
         out = tmp_path / f"out-{round_index}"
         batchsent.score(tmp_path / "in", output=out, **options)

@@ -149,6 +149,17 @@ class SequenceClassifier:
         self._model = _load(directory, dtype).to(self.device)
         self._full_precision: Any = self._model if dtype == torch.float32 and not self._autocast else None
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The library's own model."""
+        module: torch.nn.Module = self._model
+        return module
+
+    @property
+    def pad_token_id(self) -> int:
+        """What fills the rows of a batch; any token does where the model has none for it, behind the mask."""
+        return self._model.config.pad_token_id or 0
+
     @torch.inference_mode()
     def start(self, batch: TokenBatch) -> Callable[[], Logits]:
         """Begin a forward pass; what is returned waits for its logits. Raises torch.OutOfMemoryError."""

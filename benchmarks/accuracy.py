@@ -1,0 +1,78 @@
+"""What does each precision do to the labels of the embedded model, and to its accuracy?
+
+    python benchmarks/accuracy.py --data NAME=FILE:TEXT:LABEL [--data ...] [--rows 2000]
+
+Labelled data, not shipped: CSV or TSV, of whose column TEXT the reviews are taken and of LABEL what is true (0, neg,
+negative; 1, pos, positive). Of more than ``--rows`` rows, so many at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from common import save
+
+import batchsent
+
+TRUE_LABELS = {"0": 0, "neg": 0, "negative": 0, "1": 1, "pos": 1, "positive": 1}
+ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
+
+
+def main() -> None:
+    """Score each data set in each precision."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", action="append", required=True, metavar="NAME=FILE:TEXT:LABEL")
+    parser.add_argument("--rows", type=int, default=2_000)
+    arguments = parser.parse_args()
+    rows = []
+    for item in arguments.data:
+        name, _, rest = item.partition("=")
+        path, text_column, label_column = rest.rsplit(":", 2)
+        table = _sample(Path(path), text_column, label_column, arguments.rows)
+        true = table["label"].to_numpy()
+        exact: Any = None
+        for backend, precision in ENGINES:
+            found = _positive(table, backend=backend, precision=precision)
+            exact = found if exact is None else exact
+            rows.append({"data": name, "backend": backend, "precision": precision, **_compare(true, exact, found)})
+            print(rows[-1], flush=True)
+    save("accuracy", {"rows": rows})
+
+
+def _sample(path: Path, text_column: str, label_column: str, rows: int) -> pl.DataFrame:
+    separator = "\t" if ".tsv" in path.suffixes else ","
+    quote = None if separator == "\t" else '"'
+    table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
+    table = table.select(text=text_column, label=pl.col(label_column).str.to_lowercase().replace_strict(TRUE_LABELS))
+    return table.sample(rows, seed=0) if len(table) > rows else table
+
+
+def _positive(table: pl.DataFrame, **options: str) -> np.ndarray[Any, Any]:
+    """Probability of POSITIVE for each row, by the whole job."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder, "texts.parquet"), Path(folder, "scored")
+        table.select("text").write_parquet(source)
+        batchsent.score(str(source), output=str(output), device="cpu", **options)
+        scored = pl.read_parquet(output / "texts.parquet")
+    return scored["probabilities"].struct.field("POSITIVE").to_numpy()
+
+
+def _compare(
+    true: np.ndarray[Any, Any], exact: np.ndarray[Any, Any], found: np.ndarray[Any, Any]
+) -> dict[str, float | int]:
+    return {
+        "rows": len(true),
+        "accuracy": float(((found > 0.5) == true).mean()),
+        "same_labels": float(((found > 0.5) == (exact > 0.5)).mean()),
+        "largest_difference": float(np.abs(found - exact).max()),
+        "mean_difference": float(np.abs(found - exact).mean()),
+    }
+
+
+if __name__ == "__main__":
+    main()

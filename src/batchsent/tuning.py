@@ -1,0 +1,183 @@
+"""``batchsent doctor --tune``: which token budget and how many threads are fastest here, for this input.
+
+Nothing uses what it finds by itself: the settings of a run follow from fixed rules, never from a clock, so that two
+runs give the same bytes. What is found goes into a job file, by whoever asked.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchsent.config import ScoreConfig
+from batchsent.errors import InputError
+from batchsent.identity import Identity
+from batchsent.machine import available_cores, choose_device
+from batchsent.models.graphs import calibration_version
+from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
+from batchsent.preparation import inspect_shards
+from batchsent.records import EncodedTexts, ShardDigest
+from batchsent.resolve import resolve
+from batchsent.schema import TEXT
+from batchsent.stages.planner import plan_shards
+from batchsent.stages.reader import ReaderProcess, ReadRequest
+from batchsent.storage import signature
+
+if TYPE_CHECKING:
+    from batchsent.stages.classifier import Model
+    from batchsent.stages.encoder import Encoder
+
+CPU_BUDGETS = (512, 1_024, 2_048, 4_096, 8_192)
+CUDA_BUDGETS = (8_448, 16_896, 33_792, 67_584, 135_168)
+CPU_SAMPLE_TOKENS = 16_384
+"""Some seconds a round; the texts are the first of the input."""
+CUDA_SAMPLE_TOKENS = 2_000_000
+ROUNDS = 3
+_READ_ROWS = 2_048
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to compute, and how fast it was."""
+
+    backend: str
+    precision: str
+    threads: int
+    batch_tokens: int
+    tokens_per_second: float
+    """Padding not counted; the median of the rounds."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was tried, in the order in which it was."""
+
+    text_count: int
+    token_count: int
+    trials: list[Trial]
+    chosen_by_auto: Identity
+
+    def fastest(self, precision: str) -> Trial | None:
+        """Of one precision."""
+        tried = [trial for trial in self.trials if trial.precision == precision]
+        return max(tried, key=lambda trial: trial.tokens_per_second, default=None)
+
+
+def tune(config: ScoreConfig, check: Callable[[], None]) -> Tuning:
+    """Try every budget with each backend and number of threads. ``check`` is called in between, and may raise.
+
+    Raises InputError if the input has no text that can be scored.
+    """
+    from batchsent.stages.encoder import Encoder
+
+    device = choose_device(config.device)
+    source = resolve_model(config.model, config.revision, sha256_of)
+    identity = resolve(config, source, device, check)
+    encoder = Encoder(source.directory, identity.max_length)
+    wanted = CPU_SAMPLE_TOKENS if device == "cpu" else CUDA_SAMPLE_TOKENS
+    texts = _sample(config, encoder, wanted, check)
+    token_count = sum(len(ids) for ids in texts.ids)
+    trials = [
+        trial
+        for setting in _settings(identity, device)
+        for trial in _trials(setting, source, device, texts, encoder, check)
+    ]
+    return Tuning(len(texts.ids), token_count, trials, identity)
+
+
+def _settings(identity: Identity, device: str) -> Iterator[Identity]:
+    """What a model is loaded for: what ``auto`` chooses, torch beside OpenVINO, int8, fewer threads."""
+    if device != "cpu":
+        yield identity
+        return
+    engines = [(identity.backend, identity.precision)]
+    if identity.backend == "openvino" and identity.precision != "int8":
+        engines += [("torch", identity.precision), ("openvino", "int8")]
+    threads = dict.fromkeys([identity.threads, max(1, available_cores() // 2)])
+    for backend, precision in engines:
+        calibration = calibration_version() if precision == "int8" else None
+        for count in threads:
+            yield replace(identity, backend=backend, precision=precision, calibration_texts=calibration, threads=count)
+
+
+def _trials(
+    identity: Identity,
+    source: ModelSource,
+    device: str,
+    texts: EncodedTexts,
+    encoder: Encoder,
+    check: Callable[[], None],
+) -> Iterator[Trial]:
+    """Every budget, the budgets in turn, after a round that warms up."""
+    from batchsent.models.loading import load_model
+
+    model = load_model(identity, source.directory, device, check)
+    budgets = CPU_BUDGETS if device == "cpu" else CUDA_BUDGETS
+    seconds: dict[int, list[float]] = {budget: [] for budget in budgets}
+    for round_index in range(ROUNDS + 1):
+        for budget in budgets:
+            check()
+            taken = _seconds(model, texts, budget, encoder.special_token_count)
+            if round_index:
+                seconds[budget].append(taken)
+    tokens = sum(len(ids) for ids in texts.ids)
+    for budget in budgets:
+        rate = tokens / statistics.median(seconds[budget])
+        yield Trial(identity.backend, identity.precision, identity.threads, budget, rate)
+
+
+def _seconds(model: Model, texts: EncodedTexts, budget: int, special_token_count: int) -> float:
+    from batchsent.stages.batcher import batch_part
+
+    batches = batch_part(texts, batch_tokens=budget, special_token_count=special_token_count).batches
+    in_flight: deque[Callable[[], Any]] = deque()
+    began = time.perf_counter()
+    for batch in batches:
+        in_flight.append(model.start(batch))
+        while len(in_flight) > model.in_flight:
+            in_flight.popleft()()
+    while in_flight:
+        in_flight.popleft()()
+    return time.perf_counter() - began
+
+
+def _sample(config: ScoreConfig, encoder: Encoder, token_count: int, check: Callable[[], None]) -> EncodedTexts:
+    """The first distinct texts of the input, until they have so many tokens."""
+    shards = plan_shards(config.inputs, Path(os.devnull))
+    with ReaderProcess(check) as reader:
+        inspections = inspect_shards(reader, shards, config)
+        for inspection in inspections:
+            found = signature(inspection.shard.path)
+            if inspection.error is not None or found is None:
+                continue
+            request = ReadRequest(
+                shard=inspection.shard,
+                unit="",
+                digest=ShardDigest("", found),
+                done={},
+                text_column=config.text_column,
+                kept=(),
+                encoding=config.encoding,
+                delimiter=config.delimiter,
+                rows_per_part=_READ_ROWS,
+                limit=config.limit,
+            )
+            for part in reader.read(request):
+                texts = encoder.encode(part.records.column(TEXT))
+                if texts.ids:
+                    return _first(texts, token_count)
+    raise InputError("no text in what was given", "texts to measure with", "name an input that has some")
+
+
+def _first(texts: EncodedTexts, token_count: int) -> EncodedTexts:
+    kept, tokens = 0, 0
+    while kept < len(texts.ids) and tokens < token_count:
+        tokens += len(texts.ids[kept])
+        kept += 1
+    return replace(texts, ids=texts.ids[:kept], truncated=texts.truncated[:kept])
