@@ -210,9 +210,9 @@ def identity_of(**settings: Any) -> Identity:
         "schema_version": SCHEMA_VERSION, "text_column": "text", "keep": (), "keep_all": False, "label_column": None,
         "encoding": "utf-8", "delimiter": None, "limit": None, "model": "embedded", "requested_revision": None,
         "revision": None, "model_files": {"config.json": "00"}, "labels": ("NEGATIVE", "POSITIVE"),
-        "multi_label": False, "task": "sequence-classification", "precision": "fp32", "calibration_texts": None, "backend": "torch",
-        "batching": "padded", "batch_tokens": 2048, "threads": 2, "rows_per_part": 2048, "max_length": 128,
-        "long_text": "truncate",
+        "multi_label": False, "task": "sequence-classification", "precision": "fp32",
+        "calibration_texts": None, "backend": "torch", "batching": "padded", "batch_tokens": 2048, "threads": 2,
+        "rows_per_part": 2048, "max_length": 128, "long_text": "truncate",
     }  # fmt: skip
     return Identity(**(values | settings))
 

@@ -30,8 +30,8 @@ def start(tiny_model: Path) -> Start:
     """Start ``batchsent score`` with the tiny model in a process group of its own."""
 
     def run(*arguments: str | Path) -> subprocess.Popen[str]:
-        options = ("--model", tiny_model, "--precision", "fp32", "--rows-per-part", "100", "--device", "cpu")
-        options += ("--backend", "torch")
+        options = ["--model", tiny_model, "--precision", "fp32", "--rows-per-part", "100"]
+        options += ["--device", "cpu", "--backend", "torch"]
         command = [sys.executable, "-m", "batchsent", "score", *map(str, options), *map(str, arguments)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
