@@ -160,7 +160,8 @@ class ScoreConfig:
     )
     batching: str = option(
         AUTO,
-        "padded: sorted by length, padded to the longest.",
+        "padded: to the longest of a batch. packed: one behind the other, without padding. "
+        "auto: packed on CUDA where it can be and agrees, else padded.",
         kind="identity",
         group=SPEED,
         choices=(AUTO, "padded", "packed"),
@@ -304,7 +305,6 @@ UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
     "long_text": ("window",),
     "precision": ("int8",),
     "backend": ("openvino",),
-    "batching": ("packed",),
     "engine": ("ray",),
 }
 """Of the contract, but not of this version; asked for, they are refused rather than ignored."""

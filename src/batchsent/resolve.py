@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from batchsent import machine
+from batchsent.batching import choose_batching
 from batchsent.config import AUTO, ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
@@ -44,6 +45,7 @@ def resolve(config: ScoreConfig, source: ModelSource, device: str) -> Identity:
             "choose a smaller one",
         )
     on_cpu = device == "cpu"
+    precision = machine.choose_precision(config.precision, device)
     return Identity(
         schema_version=SCHEMA_VERSION,
         text_column=config.text_column,
@@ -60,9 +62,11 @@ def resolve(config: ScoreConfig, source: ModelSource, device: str) -> Identity:
         labels=model.labels,
         multi_label=model.multi_label,
         task="sequence-classification",
-        precision=machine.choose_precision(config.precision, device),
+        precision=precision,
         backend="torch",
-        batching="padded",
+        batching=choose_batching(
+            config.batching, source.directory, precision=precision, device=device, max_length=max_length
+        ),
         batch_tokens=_or(config.batch_tokens, CPU_BATCH_TOKENS if on_cpu else CUDA_BATCH_TOKENS),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, CPU_ROWS_PER_PART if on_cpu else CUDA_ROWS_PER_PART),
