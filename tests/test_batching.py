@@ -128,7 +128,13 @@ def test_wrong_attention_is_found(
 
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize(
-    "error", [RuntimeError("no kernel\nstack"), torch.OutOfMemoryError("out of memory"), RuntimeError()]
+    "error",
+    [
+        RuntimeError("no kernel\nstack"),
+        torch.OutOfMemoryError("out of memory"),
+        RuntimeError(),
+        TypeError("unexpected argument"),
+    ],
 )
 def test_a_kernel_that_fails_is_no_end(
     tiny_model: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -201,6 +201,15 @@ def test_a_pass_that_fails_leaves_nothing_behind(
     np.testing.assert_array_equal(logits(model, batch), expected)
 
 
+def test_a_head_that_gets_something_else_is_noticed(
+    models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = classifier(models("distilbert"), packed=True)
+    monkeypatch.setattr(packed, "_keep_first_tokens", lambda *_: None)
+    with pytest.raises(RuntimeError, match="1 rows of logits for 32 texts"):
+        model.start(batch_of(texts([60, 5]), 256))
+
+
 # --- on the way to the device
 
 

@@ -70,7 +70,10 @@ class PackedModel:
         self._encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
 
     def __call__(self, batch: TokenBatch) -> torch.Tensor:
-        """Begin a pass: float32 logits [texts, labels] on the device. Raises torch.OutOfMemoryError."""
+        """Begin a pass: float32 logits [texts, labels] on the device. Raises torch.OutOfMemoryError.
+
+        Raises RuntimeError if the model's head did not get the first token of each text.
+        """
         capacity = max(batch.capacity, len(batch.token_ids))
         text_limit = max(packed_text_limit(batch.capacity), len(batch.lengths))
         row = self._row(batch, capacity, text_limit).to(self._device, non_blocking=True)
@@ -88,6 +91,8 @@ class PackedModel:
                 max_length_q=self._max_length,
                 max_length_k=self._max_length,
             ).logits
+        if len(logits) != text_limit:  # assigned to all texts of the batch, too few would go unnoticed
+            raise RuntimeError(f"{len(logits)} rows of logits for {text_limit} texts")
         return logits[: len(batch.lengths)].float()
 
     def _row(self, batch: TokenBatch, capacity: int, text_limit: int) -> torch.Tensor:
