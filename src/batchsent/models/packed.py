@@ -78,8 +78,8 @@ class PackedModel:
         text_limit = max(packed_text_limit(batch.capacity), len(batch.lengths))
         row = self._row(batch, capacity, text_limit).to(self._device, non_blocking=True)
         cu_seq_lens = row[2 * capacity :]
-        # A block of threads for every text that there could be, most of them idle, would cost as much as the rest;
-        # a text's own do not depend on how many others there are.
+        # Blocks of threads for every text that there could be, most of them idle, would take time for nothing; a
+        # text's own do not depend on how many others there are.
         attended = cu_seq_lens[: min(text_limit, _power_of_two(len(batch.lengths))) + 1]
         first_tokens = cu_seq_lens[:-1].clamp(max=capacity - 1)
         with self._encoder.register_forward_hook(partial(_keep_first_tokens, first_tokens)):
