@@ -56,10 +56,10 @@ def make_bert(directory: Path, *, labels: tuple[str, ...] = ("NEGATIVE", "POSITI
     return directory
 
 
-def batch_of(rows: list[list[int]]) -> TokenBatch:
+def batch_of(rows: list[list[int]], capacity: int = 0) -> TokenBatch:
     """A forward pass over these token ids."""
     lengths = np.array([len(row) for row in rows], np.int64)
-    return TokenBatch(np.array([i for row in rows for i in row], np.int32), lengths, np.arange(len(rows)))
+    return TokenBatch(np.array([i for row in rows for i in row], np.int32), lengths, np.arange(len(rows)), capacity)
 
 
 def cache_model(cache: Path, repository: str, commit: str, model: Path) -> Path:

@@ -1,11 +1,13 @@
 """What only a CUDA device can show; run by ``make test-gpu``.
 
-Checked here: fp16 autocast and fp16 weights agree with fp32, real out-of-memory is survived with the same labels,
-the device is chosen and named, and a run on CUDA resumes to the same bytes.
+Checked here: fp16 autocast and fp16 weights agree with fp32, packed as well as padded; a text's packed score does not
+depend on its neighbours; the host waits for nothing while a pass begins; real out-of-memory is survived with the same
+labels; the device is chosen and named; and a run on CUDA resumes to the same bytes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batchsent.batching import TOLERANCES, largest_difference
 from batchsent.machine import choose_device, choose_precision
+from batchsent.models.resolution import EMBEDDED_DIRECTORY
+from batchsent.models.sequence_classification import SequenceClassifier
 from batchsent.reporting.run_report import RunReport
-from support import published, rows, write_csv
+from support import batch_of, published, rows, write_csv
 
 pytestmark = pytest.mark.gpu
 
@@ -67,3 +72,82 @@ def test_the_same_bytes_twice(score: Score, tmp_path: Path, reviews: Reviews) ->
     for name in ("one", "two"):
         score(path, output=tmp_path / name, model="embedded", device="cuda", precision="fp16")
     assert published(tmp_path / "one") == published(tmp_path / "two")
+
+
+# --- packed
+
+HALF = ("fp16", "fp16-weights", "bf16")
+
+
+def test_auto_packs_the_embedded_model(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    path = write_csv(tmp_path / "r.csv", reviews(50))
+    score(path, output=tmp_path / "out", model="embedded", device="cuda", precision="auto")
+    settings = json.loads((tmp_path / "out/_batchsent/config.json").read_bytes())
+    assert (settings["precision"], settings["batching"]) == ("fp16", "packed")
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_random_texts_have_the_same_probabilities_both_ways(precision: str) -> None:
+    found = largest_difference(EMBEDDED_DIRECTORY, precision=precision, device="cuda:0", max_length=512)
+    assert found <= TOLERANCES[precision]
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_packed_agrees_with_fp32(score: Score, tmp_path: Path, reviews: Reviews, precision: str) -> None:
+    path = write_csv(tmp_path / "r.csv", reviews(2_000))
+    options: dict[str, Any] = {"model": "embedded", "device": "cuda", "rows_per_part": 2_000}
+    score(path, output=tmp_path / "full", precision="fp32", batching="padded", **options)
+    score(path, output=tmp_path / "packed", precision=precision, batching="packed", **options)
+    full, packed = probabilities(tmp_path / "full"), probabilities(tmp_path / "packed")
+    np.testing.assert_allclose(packed, full, atol=2e-2 if precision == "bf16" else 2e-3)
+    clear = np.abs(full[:, 0] - 0.5) > (2e-2 if precision == "bf16" else 5e-3)
+    assert (packed.argmax(1) == full.argmax(1))[clear].all()
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_packed_scores_do_not_depend_on_order_or_neighbours(
+    score: Score, tmp_path: Path, reviews: Reviews, precision: str
+) -> None:
+    texts = reviews(2_000)
+    options: dict[str, Any] = {"model": "embedded", "device": "cuda", "precision": precision, "batching": "packed"}
+    path, reverse = write_csv(tmp_path / "r.csv", texts), write_csv(tmp_path / "reverse/r.csv", texts[::-1])
+    score(path, output=tmp_path / "one", rows_per_part=2_000, **options)
+    score(reverse, output=tmp_path / "two", rows_per_part=2_000, **options)
+    score(path, output=tmp_path / "parts", rows_per_part=90, **options)
+    one = probabilities(tmp_path / "one")
+    np.testing.assert_array_equal(probabilities(tmp_path / "two")[::-1], one)
+    np.testing.assert_array_equal(probabilities(tmp_path / "parts"), one)
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_the_host_waits_for_nothing_while_a_packed_pass_begins(precision: str) -> None:
+    import torch
+
+    model = SequenceClassifier(EMBEDDED_DIRECTORY, precision=precision, device="cuda:0", threads=1, packed_length=512)
+    chooser = np.random.default_rng(0)
+    batch = batch_of([chooser.integers(1_000, 20_000, n).tolist() for n in range(400, 3, -10)], 33_792)
+    first = np.array(model.start(batch)())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pending = model.start(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    np.testing.assert_array_equal(pending(), first)
+
+
+def test_packed_out_of_memory_is_survived(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    import torch
+
+    path = write_csv(tmp_path / "r.csv", reviews(3_000))
+    options: dict[str, Any] = {"model": "embedded", "device": "cuda", "precision": "fp16", "batching": "packed"}
+    options |= {"rows_per_part": 3_000}
+    score(path, output=tmp_path / "roomy", batch_tokens=8_192, **options)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(600e6 / total)
+    try:
+        report = score(path, output=tmp_path / "tight", batch_tokens=1_000_000, **options)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert report.split_count > 0
+    np.testing.assert_allclose(probabilities(tmp_path / "tight"), probabilities(tmp_path / "roomy"), atol=5e-3)

@@ -164,7 +164,8 @@ class ScoreConfig:
     )
     batching: str = option(
         AUTO,
-        "padded: sorted by length, padded to the longest.",
+        "padded: to the longest of a batch. packed: one behind the other, without padding. "
+        "auto: packed on CUDA where it can be and agrees, else padded.",
         kind="identity",
         group=SPEED,
         choices=(AUTO, "padded", "packed"),
@@ -306,7 +307,6 @@ def _check_device(device: str) -> None:
 UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
     "task": ("text-to-text", "causal"),
     "long_text": ("window",),
-    "batching": ("packed",),
     "engine": ("ray",),
 }
 """Of the contract, but not of this version; asked for, they are refused rather than ignored."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchsent import checkpoint
+from batchsent.batching import require_batching
 from batchsent.checkpoint import Work
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
@@ -305,7 +306,9 @@ class _Run:
             identity.threads,
             f"{identity.rows_per_part:,}",
         )
-        return device, model_source(identity, self._config, self._hash_file)
+        source = model_source(identity, self._config, self._hash_file)
+        require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
+        return device, source
 
     def _checked(self, source: ModelSource, model: Model) -> Model:
         """``model``, if its files are those that were hashed before it was loaded."""
@@ -375,7 +378,12 @@ def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], Encoded
 
     def encode(text: Any) -> EncodedPart:
         encoded = encoder.encode(text)
-        return batch_part(encoded, batch_tokens=identity.batch_tokens, special_token_count=encoder.special_token_count)
+        return batch_part(
+            encoded,
+            batch_tokens=identity.batch_tokens,
+            special_token_count=encoder.special_token_count,
+            batching=identity.batching,
+        )
 
     return encode
 

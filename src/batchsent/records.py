@@ -129,6 +129,8 @@ class TokenBatch:
     """[texts]: tokens of each."""
     text_indices: npt.NDArray[np.int64]
     """[texts]: which distinct text of the part each is: the inverse of the sort."""
+    capacity: int = 0
+    """Tokens that a packed pass is filled up to, if it has fewer; 0 where nothing is filled."""
 
     def padded(self, fill: int) -> npt.NDArray[np.int64]:
         """[texts, longest]: a row a text, filled up on its right."""
@@ -141,7 +143,28 @@ class TokenBatch:
     def between(self, start: int, stop: int) -> TokenBatch:
         """The texts ``start`` to ``stop`` of this batch, as one of their own."""
         first, last = int(self.lengths[:start].sum()), int(self.lengths[:stop].sum())
-        return TokenBatch(self.token_ids[first:last], self.lengths[start:stop], self.text_indices[start:stop])
+        return replace(
+            self,
+            token_ids=self.token_ids[first:last],
+            lengths=self.lengths[start:stop],
+            text_indices=self.text_indices[start:stop],
+        )
+
+    def smaller(self) -> list[TokenBatch]:
+        """What to try where the device has not enough memory for this batch; empty if nothing smaller is left."""
+        count = len(self.lengths)
+        if count > 1:
+            halved = replace(self, capacity=self.capacity // 2)
+            return [halved.between(0, count // 2), halved.between(count // 2, count)]
+        return [replace(self, capacity=0)] if self.capacity > len(self.token_ids) else []
+
+
+def packed_text_limit(capacity: int) -> int:
+    """Texts of a packed pass of ``capacity`` tokens at most: fixed, so that all such passes have one shape.
+
+    Only texts of fewer than eight tokens on average, special ones included, meet it before the other limit.
+    """
+    return max(1, capacity // 8)
 
 
 @dataclass(frozen=True)
@@ -156,6 +179,8 @@ class EncodedPart:
     """[texts that can be scored]: which distinct text each is."""
     batch_ends: npt.NDArray[np.int64]
     """[batches]: how many of these texts come before the end of each batch."""
+    capacity: int
+    """Tokens that every packed pass is filled up to; 0 where batches are padded."""
     padding_count: int
     """Tokens that the device computes besides those."""
     token_counts: npt.NDArray[np.int32]
@@ -170,7 +195,7 @@ class EncodedPart:
     @property
     def batches(self) -> list[TokenBatch]:
         """In the order in which they are to be computed."""
-        whole = TokenBatch(self.token_ids, self.lengths, self.text_indices)
+        whole = TokenBatch(self.token_ids, self.lengths, self.text_indices, self.capacity)
         ends = self.batch_ends.tolist()
         return [whole.between(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
 

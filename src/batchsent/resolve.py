@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from batchsent import machine
+from batchsent.batching import choose_batching
 from batchsent.config import AUTO, ScoreConfig
 from batchsent.errors import ConversionError, UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
@@ -75,7 +76,9 @@ def resolve(
         precision=precision,
         calibration_texts=calibration_version() if precision == "int8" else None,
         backend=backend,
-        batching="padded",
+        batching=choose_batching(
+            config.batching, source.directory, precision=precision, device=device, max_length=max_length
+        ),
         batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, CPU_ROWS_PER_PART if on_cpu else CUDA_ROWS_PER_PART),
@@ -93,8 +96,13 @@ def _backend(
     check: Callable[[], None],
 ) -> str:
     """What runs the model: OpenVINO if it can and nothing speaks against it."""
-    asked = config.backend
-    if asked == "torch" or (asked == AUTO and precision != "int8" and not (device == "cpu" and is_installed())):
+    asked, is_packed = config.backend, config.batching == "packed"
+    if is_packed and (asked == "openvino" or precision == "int8"):
+        raise UsageError(
+            "--batching packed with openvino", "padded batches there", "leave it out, or pass --backend torch"
+        )
+    can_openvino = device == "cpu" and is_installed() and not is_packed
+    if asked == "torch" or (asked == AUTO and precision != "int8" and not can_openvino):
         machine.require_precision(precision, device, "torch")
         return "torch"
     try:

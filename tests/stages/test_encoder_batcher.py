@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchsent.errors import ModelError
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, resolve_model
-from batchsent.records import EncodedTexts
+from batchsent.records import EncodedTexts, TokenBatch, packed_text_limit
 from batchsent.stages import encoder
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.encoder import Encoder
@@ -152,3 +153,60 @@ def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records:
     assert seen == {i: ids[i].tolist() for i, length in enumerate(lengths) if length > 2}
     order = [length for batch in part.batches for length in batch.lengths.tolist()]
     assert order == sorted(order, reverse=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lengths=st.lists(st.integers(2, 200), max_size=80), budget=st.integers(1, 3000))
+def test_packing_loses_nothing(lengths: list[int], budget: int) -> None:
+    ids = [np.arange(1, length + 1, dtype=np.int32) + 1000 * index for index, length in enumerate(lengths)]
+    texts = EncodedTexts(ids, np.zeros(len(ids), bool), np.empty(0, np.int32), 0, 0.0)
+    part = batch_part(texts, batch_tokens=budget, special_token_count=2, batching="packed")
+    seen: dict[int, list[int]] = {}
+    computed = 0
+    for batch, following in zip_longest(part.batches, part.batches[1:]):
+        count, tokens = len(batch.lengths), int(batch.lengths.sum())
+        assert count == 1 or tokens <= budget
+        assert count <= packed_text_limit(budget)
+        assert batch.capacity == budget
+        assert len(batch.token_ids) == tokens
+        # Cut no earlier than it has to be.
+        assert not following or count == packed_text_limit(budget) or tokens + following.lengths[0] > budget
+        computed += max(budget, tokens)
+        starts = np.cumsum(batch.lengths) - batch.lengths
+        for start, length, text in zip(starts, batch.lengths, batch.text_indices, strict=True):
+            assert int(text) not in seen
+            seen[int(text)] = batch.token_ids[start : start + length].tolist()
+    assert part.padding_count == computed - sum(length for length in lengths if length > 2)
+    assert seen == {i: ids[i].tolist() for i, length in enumerate(lengths) if length > 2}
+    order = [length for batch in part.batches for length in batch.lengths.tolist()]
+    assert order == sorted(order, reverse=True)
+
+
+def test_many_short_texts_meet_the_limit_of_texts() -> None:
+    texts = EncodedTexts([np.ones(3, np.int32)] * 100, np.zeros(100, bool), np.empty(0, np.int32), 0, 0.0)
+    part = batch_part(texts, batch_tokens=160, special_token_count=2, batching="packed")
+    assert [len(batch.lengths) for batch in part.batches] == [20] * 5
+
+
+def test_padded_batches_are_filled_up_to_nothing() -> None:
+    texts = EncodedTexts([np.ones(3, np.int32)], np.zeros(1, bool), np.empty(0, np.int32), 0, 0.0)
+    (batch,) = batch_part(texts, batch_tokens=160, special_token_count=2).batches
+    assert (batch.capacity, batch.smaller()) == (0, [])
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), capacity=st.integers(0, 3000))
+def test_what_is_smaller_is_all_of_it_and_comes_to_an_end(lengths: list[int], capacity: int) -> None:
+    tokens = np.arange(sum(lengths), dtype=np.int32)
+    waiting = [TokenBatch(tokens, np.array(lengths), np.arange(len(lengths)), capacity)]
+    alone: list[TokenBatch] = []
+    while waiting:
+        batch = waiting.pop()
+        smaller = batch.smaller()
+        for part in smaller:
+            assert max(part.capacity, len(part.token_ids)) < max(batch.capacity, len(batch.token_ids))
+        waiting += reversed(smaller)
+        alone += [] if smaller else [batch]
+    assert [len(batch.lengths) for batch in alone] == [1] * len(lengths)
+    assert all(batch.capacity <= len(batch.token_ids) for batch in alone), "nothing but the text itself"
+    assert [index for batch in alone for index in batch.text_indices] == list(range(len(lengths)))
+    np.testing.assert_array_equal(np.concatenate([batch.token_ids for batch in alone]), tokens)

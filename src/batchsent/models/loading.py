@@ -30,7 +30,8 @@ def load_model(
         check=partial(require_unchanged, directory, identity.model_files),
     )
     if identity.backend == "torch":
-        return load(precision=identity.precision)
+        packed_length = identity.max_length if identity.batching == "packed" else None
+        return load(precision=identity.precision, packed_length=packed_length)
     graph = graph_of(
         directory,
         identity.model_files,

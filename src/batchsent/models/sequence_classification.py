@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from batchsent.errors import ModelError
+from batchsent.models.packed import PackedModel
 from batchsent.models.weights import read_tensors
 from batchsent.records import TokenBatch
 
@@ -132,11 +133,13 @@ class SequenceClassifier:
         precision: str,
         device: str,
         threads: int,
+        packed_length: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """Load the weights (safetensors only, no remote code).
 
-        ``precision`` 'fp16' is autocast over fp32 weights; 'fp16-weights' and 'bf16' hold the weights so. ``check``
+        ``precision`` 'fp16' is autocast over fp32 weights; 'fp16-weights' and 'bf16' hold the weights so. Passes are
+        packed if ``packed_length`` names the tokens of a text at most, for a model that can; else padded. ``check``
         is called after weights were loaded later than here, and may raise.
         """
         if device == "cpu":
@@ -147,7 +150,9 @@ class SequenceClassifier:
         self._autocast = precision == "fp16"
         dtype = {"bf16": torch.bfloat16, "fp16-weights": torch.float16}.get(precision, torch.float32)
         self._model = _load(directory, dtype).to(self.device)
-        self._full_precision: Any = self._model if dtype == torch.float32 and not self._autocast else None
+        is_reference = dtype == torch.float32 and not self._autocast and packed_length is None
+        self._full_precision: Any = self._model if is_reference else None
+        self._packed = None if packed_length is None else PackedModel(self._model, max_length=packed_length)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -164,7 +169,7 @@ class SequenceClassifier:
     def start(self, batch: TokenBatch) -> Callable[[], Logits]:
         """Begin a forward pass; what is returned waits for its logits. Raises torch.OutOfMemoryError."""
         with torch.autocast(self.device.type, dtype=torch.float16) if self._autocast else contextlib.nullcontext():
-            logits = self._forward(self._model, batch)
+            logits = self._packed(batch) if self._packed else self._forward(self._model, batch)
         if self.device.type == "cpu":
             return logits.numpy
         # Copied by the device behind the pass, so that nobody waits before the logits are wanted.
@@ -181,7 +186,7 @@ class SequenceClassifier:
 
     @torch.inference_mode()
     def full_precision_logits(self, batch: TokenBatch) -> Logits:
-        """A whole pass in fp32, from weights that are loaded when they are first needed."""
+        """A whole pass in fp32, padded, from weights that are loaded when they are first needed."""
         if self._full_precision is None:
             model = _load(self._directory, torch.float32).to(self.device)
             self._check()
@@ -190,7 +195,7 @@ class SequenceClassifier:
         return logits
 
     def _forward(self, model: Any, batch: TokenBatch) -> torch.Tensor:
-        """float32 logits [texts, labels] on the device."""
+        """float32 logits [texts, labels] on the device, of a padded pass."""
         ids = torch.from_numpy(batch.token_ids).to(self.device, non_blocking=True)
         lengths = torch.from_numpy(batch.lengths).to(self.device, non_blocking=True)
         # Padded where it is computed: less to copy.

@@ -8,24 +8,33 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batchsent.records import EncodedPart, EncodedTexts
+from batchsent.records import EncodedPart, EncodedTexts, packed_text_limit
+
+Array = npt.NDArray[np.int64]
 
 
-def batch_part(texts: EncodedTexts, *, batch_tokens: int, special_token_count: int) -> EncodedPart:
-    """Sort and cut. Texts without a token of their own are in no batch."""
+def batch_part(
+    texts: EncodedTexts, *, batch_tokens: int, special_token_count: int, batching: str = "padded"
+) -> EncodedPart:
+    """Sort and cut. Texts without a token of their own are in no batch.
+
+    ``batch_tokens`` bounds what a pass computes: rows times the longest of them where ``batching`` is 'padded',
+    the sum of the lengths where it is 'packed'. A text that is longer is a batch of its own.
+    """
     lengths = np.fromiter((len(ids) for ids in texts.ids), np.int64, len(texts.ids))
     order = np.flatnonzero(lengths > special_token_count)
     # Longest first: if the device runs out of memory it does so at once. Stable, so equal lengths keep their order.
     order = order[np.argsort(-lengths[order], kind="stable")]
-    ends = _ends_of_padded(lengths[order], batch_tokens)
-    rows = np.diff(ends, prepend=0)
-    longest = lengths[order][ends - rows]
+    ordered = lengths[order]
+    is_packed = batching == "packed"
+    ends, computed_count = (_packed if is_packed else _padded)(ordered, batch_tokens)
     return EncodedPart(
         token_ids=np.concatenate([np.empty(0, np.int32), *(texts.ids[text] for text in order)]),
-        lengths=lengths[order],
+        lengths=ordered,
         text_indices=order,
         batch_ends=ends,
-        padding_count=int((longest * rows).sum() - lengths[order].sum()),
+        capacity=batch_tokens if is_packed else 0,
+        padding_count=computed_count - int(ordered.sum()),
         token_counts=lengths.astype(np.int32),
         truncated=texts.truncated,
         text_of_record=texts.text_of_record,
@@ -34,9 +43,25 @@ def batch_part(texts: EncodedTexts, *, batch_tokens: int, special_token_count: i
     )
 
 
-def _ends_of_padded(lengths: npt.NDArray[np.int64], batch_tokens: int) -> npt.NDArray[np.int64]:
-    """Where to cut ``lengths``, which decrease: longest times rows is at most ``batch_tokens``, or rows is 1."""
+def _padded(lengths: Array, batch_tokens: int) -> tuple[Array, int]:
+    """Where to cut ``lengths``, which decrease, and how many token positions are computed then.
+
+    Longest times rows is at most ``batch_tokens``, or rows is 1.
+    """
     ends = [0]
     while ends[-1] < len(lengths):
         ends.append(min(len(lengths), ends[-1] + max(1, batch_tokens // int(lengths[ends[-1]]))))
-    return np.array(ends[1:], np.int64)
+    rows = np.diff(ends)
+    return np.array(ends[1:], np.int64), int((lengths[ends[:-1]] * rows).sum())
+
+
+def _packed(lengths: Array, batch_tokens: int) -> tuple[Array, int]:
+    """The same, where the sum of the lengths is at most ``batch_tokens``, and every pass is filled up to it."""
+    sums = np.cumsum(lengths, dtype=np.int64)
+    ends, computed_count = [0], 0
+    while (start := ends[-1]) < len(lengths):
+        before = int(sums[start - 1]) if start else 0
+        fitting = int(np.searchsorted(sums, before + batch_tokens, side="right"))
+        ends.append(min(max(start + 1, fitting), start + packed_text_limit(batch_tokens)))
+        computed_count += max(batch_tokens, int(sums[ends[-1] - 1]) - before)
+    return np.array(ends[1:], np.int64), computed_count

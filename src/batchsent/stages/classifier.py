@@ -104,10 +104,9 @@ class _Scoring:
             if pending is not None:
                 self._started += 1
                 yield batch, pending
-            elif len(batch.lengths) > 1:
+            elif smaller := batch.smaller():
                 self._split_count += 1
-                middle = len(batch.lengths) // 2
-                self._waiting += [batch.between(middle, len(batch.lengths)), batch.between(0, middle)]
+                self._waiting += reversed(smaller)
             else:
                 self._failures[int(batch.text_indices[0])] = "out_of_memory"
 

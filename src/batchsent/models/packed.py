@@ -1,0 +1,183 @@
+"""A stock encoder run packed: the texts of a batch in one row, one behind the other, without padding.
+
+Every text attends to itself alone (variable-length attention), its positions begin anew, and the classification head
+gets the first token of each. The library's own model does the rest: nothing in it is replaced. Passes of one capacity
+have one shape, whatever their texts are, so the same kernels run in the same order and a text's logits do not depend
+on its neighbours.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from batchsent.records import TokenBatch, packed_text_limit
+
+PACKABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
+"""Their attention takes a registered function and passes it every argument, and their heads read the first token.
+
+Checked for each of them. Not ModernBERT (its attention has windows), MobileBERT (another result) and T5 (a bias
+between any two positions of a row).
+"""
+
+_COUNTED_POSITIONS = ("roberta", "xlm-roberta", "camembert")
+"""The position of a token is the number of tokens up to it that are not padding, above the padding's own."""
+
+_ENCODER_BELOW_POOLER = ("bert", "albert")
+"""Their pooler is part of the base model, and reads the first token already."""
+
+_ATTENTION = "batchsent_packed"
+
+
+def can_pack(config: Any) -> str | None:
+    """What of a model with the transformers ``config`` cannot run packed, in a few words; None if it can."""
+    if config.model_type not in PACKABLE_TYPES:
+        return f"a model of type {config.model_type}"
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        return "a decoder"
+    # Of checkpoints that older releases of the library have saved.
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute":
+        return f"positions of type {positions}"
+    head_size = config.hidden_size // config.num_attention_heads
+    if head_size % 8 or head_size > 256:
+        return f"attention heads of size {head_size}"
+    return None
+
+
+class PackedModel:
+    """A loaded classifier whose passes are packed: token batch in, logits out."""
+
+    def __init__(self, model: Any, *, max_length: int) -> None:
+        """Take over ``model``, which :func:`can_pack`; no other instance changes. No text is over ``max_length``."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(_ATTENTION, _attention)
+        model.set_attn_implementation(_ATTENTION)
+        config = model.config
+        self._model, self._max_length = model, max_length
+        self._device: torch.device = model.device
+        self._padding_id = config.pad_token_id or 0
+        self._counts_positions = config.model_type in _COUNTED_POSITIONS
+        self._encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
+
+    def __call__(self, batch: TokenBatch) -> torch.Tensor:
+        """Begin a pass: float32 logits [texts, labels] on the device. Raises torch.OutOfMemoryError.
+
+        Raises RuntimeError if the model's head did not get the first token of each text.
+        """
+        capacity = max(batch.capacity, len(batch.token_ids))
+        text_limit = max(packed_text_limit(batch.capacity), len(batch.lengths))
+        row = self._row(batch, capacity, text_limit).to(self._device, non_blocking=True)
+        cu_seq_lens = row[2 * capacity :]
+        # Blocks of threads for every text that there could be, most of them idle, would take time for nothing; a
+        # text's own do not depend on how many others there are.
+        attended = cu_seq_lens[: min(text_limit, _power_of_two(len(batch.lengths))) + 1]
+        first_tokens = cu_seq_lens[:-1].clamp(max=capacity - 1)
+        with self._encoder.register_forward_hook(partial(_keep_first_tokens, first_tokens)):
+            logits: torch.Tensor = self._model(
+                input_ids=row[None, :capacity].long(),
+                position_ids=row[None, capacity : 2 * capacity].long(),
+                cu_seq_lens_q=attended,
+                cu_seq_lens_k=attended,
+                max_length_q=self._max_length,
+                max_length_k=self._max_length,
+            ).logits
+        if len(logits) != text_limit:  # assigned to all texts of the batch, too few would go unnoticed
+            raise RuntimeError(f"{len(logits)} rows of logits for {text_limit} texts")
+        return logits[: len(batch.lengths)].float()
+
+    def _row(self, batch: TokenBatch, capacity: int, text_limit: int) -> torch.Tensor:
+        """int32 [2 * capacity + text_limit + 1] on the host: ids, positions, and where each text begins and ends.
+
+        One piece of page-locked memory, so that one copy takes it to the device and nobody waits for it.
+        """
+        count = len(batch.token_ids)
+        row = torch.empty(2 * capacity + text_limit + 1, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        ids, positions, cu_seq_lens = np.split(row.numpy(), [capacity, 2 * capacity])
+        ids[:count], ids[count:] = batch.token_ids, self._padding_id
+        positions[:count], positions[count:] = self._positions(batch), 0
+        cu_seq_lens[0] = 0
+        np.cumsum(batch.lengths, out=cu_seq_lens[1 : len(batch.lengths) + 1])
+        cu_seq_lens[len(batch.lengths) + 1 :] = count  # no text, so no token: what is behind the last belongs to none
+        return row
+
+    def _positions(self, batch: TokenBatch) -> npt.NDArray[Any]:
+        """[tokens]: the index into the position embeddings, as the model computes it of a text alone."""
+        begins = np.repeat(np.cumsum(batch.lengths) - batch.lengths, batch.lengths)
+        if not self._counts_positions:
+            return np.arange(len(batch.token_ids)) - begins
+        # A text may spell the padding token.
+        is_token = batch.token_ids != self._padding_id
+        counts = np.concatenate([[0], np.cumsum(is_token)])
+        return np.where(is_token, counts[1:] - counts[begins], 0) + self._padding_id
+
+
+def _power_of_two(count: int) -> int:
+    """The smallest that is not below ``count``."""
+    return 1 << (count - 1).bit_length()
+
+
+def _keep_first_tokens(indices: torch.Tensor, _module: Any, _inputs: Any, output: Any) -> None:
+    """Turn an encoder's output [1, tokens, hidden] into [texts, 1, hidden]: what every head reads of it."""
+    output.last_hidden_state = output.last_hidden_state[0].index_select(0, indices)[:, None]
+
+
+def _attention(
+    _module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: None,
+    *,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_others: Any,
+) -> tuple[torch.Tensor, None]:
+    """The library's attention interface: [1, heads, tokens, head size] each, to [1, tokens, heads, head size].
+
+    The scale is the kernel's own, one over the root of the head size, as it is in all of PACKABLE_TYPES.
+    """
+    attend = _attend_text_by_text if query.device.type == "cpu" else _attend
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return attend(query, key, value, cu_seq_lens_q, max_length_q)[None], None
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_lens: torch.Tensor, max_length: int
+) -> torch.Tensor:
+    """[tokens, heads, head size] of each, by one kernel for all texts. What belongs to no text gets any value."""
+    if query.dtype not in (torch.float16, torch.bfloat16):
+        raise TypeError(f"variable-length attention takes float16 or bfloat16, not {query.dtype}")
+    attended: torch.Tensor = _kernel()(query, key, value, cu_seq_lens, cu_seq_lens, max_length, max_length)
+    return attended
+
+
+@cache
+def _kernel() -> Callable[..., torch.Tensor]:
+    """torch's variable-length attention; of its arguments only the first seven are the same in every release."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    kernel: Callable[..., Any] = varlen_attn
+    # From 2.12 on keys may be split among blocks, and how depends on the batch, unless this is asked for.
+    return partial(kernel, num_splits=1) if "num_splits" in inspect.signature(kernel).parameters else kernel
+
+
+def _attend_text_by_text(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_lens: torch.Tensor, _max_length: int
+) -> torch.Tensor:
+    """The same where there is no such kernel: on the CPU."""
+    attended = torch.zeros_like(query)
+    for start, end in pairwise(cu_seq_lens.tolist()):
+        if start < end:
+            states = [tensor[None, start:end].transpose(1, 2) for tensor in (query, key, value)]
+            attended[start:end] = scaled_dot_product_attention(states[0], states[1], states[2])[0].transpose(0, 1)
+    return attended
