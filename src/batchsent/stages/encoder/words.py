@@ -49,6 +49,11 @@ class _Reading:
     is_refused: bool = False
     """It has to be tokenized as a whole."""
 
+    def take(self, ids: Ids) -> None:
+        """Add the ids of a window."""
+        self.ids.append(ids)
+        self.id_count += len(ids)
+
     def window(self, raw: bytes, size: int, *, from_end: bool) -> tuple[int, int]:
         """The next ``size`` bytes, or up to three more or less: no character is split."""
         if self.stop - self.start <= size:
@@ -102,47 +107,55 @@ class WordEncoder:
         data = b"".join([raw[start:stop] for start, stop in windows])
         borders = np.cumsum([0, *(stop - start for start, stop in windows)])
         starts = self._word_starts(data, borders)
-        encoded = self._encode_words(data, starts)
+        of_text = np.searchsorted(starts, borders)
+        # Where a window cuts its text off, the word at that end is not whole: it is left to the next window.
+        is_part = [window != (reading.start, reading.stop) for reading, window in zip(pending, windows, strict=True)]
+        is_whole = np.ones(len(starts) - 1, bool)
+        is_whole[(of_text[:-1] if self._from_end else of_text[1:] - 1)[is_part]] = False
+        encoded = self._encode_words(data, starts, is_whole)
         if encoded is None:
             for reading in pending:
                 reading.is_refused = True
             return
         ids, id_starts = encoded[0], encoded[1].tolist()
-        word_borders = np.searchsorted(starts, borders).tolist()
-        for reading, (start, stop), first, end in zip(pending, windows, word_borders, word_borders[1:], strict=False):
+        for reading, (start, stop), first, end in zip(
+            pending, windows, of_text[:-1].tolist(), of_text[1:].tolist(), strict=True
+        ):
+            reading.take(ids[id_starts[first] : id_starts[end]])
             if (start, stop) == (reading.start, reading.stop):
-                reading.start = reading.stop
-            elif end - first == 1:  # not even one whole word
-                reading.is_refused = True
-                continue
-            elif self._from_end:  # the first word began before the window
+                reading.start = stop
+            elif end - first == 1:
+                reading.is_refused = size == _LARGEST_WINDOW_BYTES
+            elif self._from_end:
                 reading.stop = start + int(starts[first + 1] - starts[first])
-                first += 1
-            else:  # the last word goes on behind it
-                end -= 1
-                reading.start = start + int(starts[end] - starts[first])
-            reading.ids.append(ids[id_starts[first] : id_starts[end]])
-            reading.id_count += id_starts[end] - id_starts[first]
+            else:
+                reading.start = start + int(starts[end - 1] - starts[first])
 
     def _word_starts(self, data: bytes, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where each word of ``data`` begins [words]; ``borders`` [texts + 1] are those of the texts."""
+        """Where each word of ``data`` begins, and the end [words + 1]; at ``borders`` [texts + 1] texts meet."""
         cuts = self._find_cuts(np.frombuffer(data, np.uint8), borders[1:])
         cuts[borders[:-1]] = True
-        return np.flatnonzero(cuts)
+        return np.append(np.flatnonzero(cuts), len(data))
 
-    def _encode_words(self, data: bytes, starts: npt.NDArray[np.int64]) -> tuple[Ids, npt.NDArray[np.int64]] | None:
-        """Ids of the words of ``data`` [tokens], where those of each begin [words + 1]; None as _ids_of."""
-        offsets = np.append(starts, len(data)).astype(np.int32)
-        words = pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets), pa.py_buffer(data)).dictionary_encode()
+    def _encode_words(
+        self, data: bytes, starts: npt.NDArray[np.int64], is_whole: npt.NDArray[np.bool_]
+    ) -> tuple[Ids, npt.NDArray[np.int64]] | None:
+        """Ids of those words of ``data`` that are whole [tokens], and where those of each word begin [words + 1].
+
+        None as in _ids_of.
+        """
+        offsets, valid = pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(np.packbits(is_whole, bitorder="little"))
+        words = pa.StringArray.from_buffers(len(is_whole), offsets, pa.py_buffer(data), valid).dictionary_encode()
         distinct = self._ids_of(words.dictionary.to_pylist(), len(words))
         if distinct is None:
             return None
+        distinct.append(b"")  # of a word that is not whole
         lengths = np.fromiter(map(len, distinct), np.int64, len(distinct)) // 4
         ids = np.frombuffer(b"".join(distinct), np.int32)
-        which = words.indices.to_numpy()
+        which = words.indices.fill_null(len(distinct) - 1).to_numpy()
         counts = lengths[which]
         ends = np.cumsum(counts)
-        # Every word's place among the distinct ones, one after the other: place of the word + place within it.
+        # Where the ids of each word are among those of the distinct ones, one after the other.
         places = np.repeat((np.cumsum(lengths) - lengths)[which] - (ends - counts), counts) + np.arange(counts.sum())
         return ids[places], np.append(0, ends)
 
