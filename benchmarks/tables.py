@@ -105,6 +105,22 @@ def _budget(result: Result) -> list[str]:
     return lines
 
 
+def _tokenizing(result: Result) -> list[str]:
+    lines = [
+        "| tokens/s of a core | count | tokens each | `tokenizer(texts)` | `encode_batch_fast` | batchsent | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        rates = " | ".join(f"{rate:,.0f}" for rate in row["tokens_per_second"].values())
+        lines.append(
+            f"| {row['texts']} | {row['count']:,} | {row['tokens_per_text']:.0f} | {rates} "
+            f"| **{row['median_ratio']:.1f}** ({row['smallest_ratio']:.1f} to {row['largest_ratio']:.1f}) |"
+        )
+    equality = result["equality"]
+    differing = f"{equality['with_other_ids']} with other ids, {equality['with_other_flag']} with another flag"
+    return [*lines, "", f"Of {equality['texts']:,} texts: {differing}."]
+
+
 TABLES: dict[str, Callable[[Result], list[str]]] = {
     "equality": _equality,
     "memory": _memory,
@@ -112,6 +128,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "kills": _kills,
     "startup": _startup,
     "budget": _budget,
+    "tokenizing": _tokenizing,
 }
 
 if __name__ == "__main__":
