@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from common import save
 
 import batchsent
+from common import save
 
 TRUE_LABELS = {"0": 0, "neg": 0, "negative": 0, "1": 1, "pos": 1, "positive": 1}
 ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))

@@ -13,13 +13,13 @@ import time
 from typing import Any
 
 import pyarrow as pa
-from common import review_texts, save
 
 from batchsent.machine import available_cores
 from batchsent.models.resolution import EMBEDDED_DIRECTORY
 from batchsent.models.sequence_classification import SequenceClassifier
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.encoder import Encoder
+from common import review_texts, save
 
 BUDGETS = (512, 1_024, 2_048, 4_096, 8_192)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
 import random
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,12 @@ from batchsent.reporting.run_report import library_versions
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples" / "reviews"
+IMDB_WORDS = {"median": 190, "sigma": 0.64, "most": 2_000}
+"""Of a review: log-normal, as those of IMDb are, with its mean of 300 tokens (270 when cut to 512)."""
 
 
-def environment() -> dict[str, Any]:
-    """The machine, the day and the versions that a number belongs to."""
+def environment(beside: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The machine, the day and the versions that a number belongs to, those of ``beside`` among them."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -35,21 +40,51 @@ def environment() -> dict[str, Any]:
         "cpu": cpu,
         "cores": available_cores(),
         "native_bf16": has_native_bf16(),
-        "versions": library_versions(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "versions": library_versions() | _versions(beside),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
     }
 
 
-def save(name: str, results: dict[str, Any]) -> None:
-    """Write ``results/<name>.json`` and print it."""
-    content = {"environment": environment(), **results}
+def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _without_folder(argument: str) -> str:
+    """Where a file lay on the machine that measured is nobody's business."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
+
+
+def save(name: str, results: dict[str, Any], *, folder: Path = HERE / "results", beside: tuple[str, ...] = ()) -> None:
+    """Write ``<name>.json`` into ``folder`` and print it; the versions of ``beside`` are recorded too."""
+    content = {"environment": environment(beside), **results}
     text = json.dumps(content, indent=1)
-    (HERE / "results" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
 def review_texts(count: int, *, words: tuple[int, int], seed: int = 0) -> list[str]:
     """``count`` texts of ``words`` words each, cut from the example reviews in a random order."""
+    return _texts(count, lambda chooser: chooser.randint(*words), seed)
+
+
+def imdb_like_texts(count: int, *, seed: int = 0) -> list[str]:
+    """``count`` texts as long as those of IMDb, most of them of 100 to 500 tokens, cut from the example reviews."""
+
+    def word_count(chooser: random.Random) -> int:
+        drawn = round(chooser.lognormvariate(math.log(IMDB_WORDS["median"]), IMDB_WORDS["sigma"]))
+        return min(max(drawn, 10), int(IMDB_WORDS["most"]))
+
+    return _texts(count, word_count, seed)
+
+
+def _texts(count: int, word_count: Callable[[random.Random], int], seed: int) -> list[str]:
     with (EXAMPLES / "shop-2026-11-01.csv").open(newline="", encoding="utf-8") as handle:
         reviews = [row["text"] for row in csv.DictReader(handle)]
     reviews += pq.read_table(EXAMPLES / "2026-11-02" / "shop.parquet").column("text").to_pylist()
@@ -57,7 +92,7 @@ def review_texts(count: int, *, words: tuple[int, int], seed: int = 0) -> list[s
     chooser = random.Random(seed)
     texts = []
     for _ in range(count):
-        length, taken = chooser.randint(*words), list[str]()
+        length, taken = word_count(chooser), list[str]()
         while len(taken) < length:
             taken += chooser.choice(reviews).split()
         texts.append(" ".join(taken[:length]))

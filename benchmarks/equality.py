@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from common import review_texts, save, write_csv
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     AutoModelForSequenceClassification,
@@ -30,6 +29,7 @@ from transformers import (
 
 import batchsent
 from batchsent.models.resolution import EMBEDDED_DIRECTORY
+from common import review_texts, save, write_csv
 
 SMALL: dict[str, Any] = {"initializer_range": 0.15}
 LABELS = {0: "NEGATIVE", 1: "POSITIVE"}

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 import torch
-from common import review_texts, save, write_csv
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from batchsent.models.resolution import EMBEDDED_DIRECTORY
+from common import review_texts, save, write_csv
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # b
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from common import review_texts, save
 from transformers import AutoTokenizer
 
 from batchsent.models.resolution import EMBEDDED_DIRECTORY
 from batchsent.resolve import CPU_ROWS_PER_PART
 from batchsent.stages.encoder import Encoder
+from common import review_texts, save
 
 MAX_LENGTH = 512
 CHINESE = (
