@@ -1,0 +1,64 @@
+"""batchsent without its job: batches of the batcher through the classifier, as many passes in flight as it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from batchsent.models.loading import load_model
+
+from batchsent.config import ScoreConfig
+from batchsent.job import _make_encode
+from batchsent.models.resolution import ModelSource, resolve_model
+from batchsent.resolve import resolve
+from batchsent.stages.classifier import classify
+from contenders import Answer, Ready, Score, Setting, Task
+
+NO_PART: Any = None
+"""The classifier hands a part through and looks at none of it."""
+
+
+def source_of(directory: Path) -> ModelSource:
+    """The model in ``directory``, with the hashes of its files."""
+    return resolve_model(str(directory), None, lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
+
+
+def load(task: Task) -> Ready:
+    """The model as the job loads it, on the backend or with the batching that the variant names."""
+    source = source_of(task.model)
+    identity = resolve(ScoreConfig(inputs=("-",), output="-", **options(task)), source, task.device)
+    model = load_model(identity, source.directory, task.device)
+
+    def ready(texts: Sequence[str], setting: Setting) -> Score:
+        encode = _make_encode(source.directory, replace(identity, batch_tokens=setting["batch_tokens"]))
+        column, size = pa.chunked_array([list(texts)]), identity.rows_per_part
+        parts = [encode(column.slice(start, size)) for start in range(0, len(column), size)]
+        if task.device != "cpu":  # as the loader of the job does it
+            parts = [part.pin_memory() for part in parts]
+
+        def score() -> Answer:
+            predicted = classify(
+                ((NO_PART, part) for part in parts),
+                model,
+                label_count=len(identity.labels),
+                multi_label=identity.multi_label,
+                check=lambda: None,
+            )
+            found = [answer.probabilities[part.text_of_record] for _, part, answer in predicted]
+            return Answer(np.concatenate(found))
+
+        return score
+
+    return ready
+
+
+def options(task: Task) -> dict[str, Any]:
+    """The options of ``batchsent score`` that say what the task says."""
+    given: dict[str, Any] = {"model": str(task.model), "precision": task.precision, "device": task.device}
+    given["threads"] = task.threads
+    return given | {"backend" if task.device == "cpu" else "batching": task.variant}

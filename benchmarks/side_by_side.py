@@ -1,0 +1,201 @@
+"""How fast is batchsent beside the other ways to score the same texts with the same weights on the same machine?
+
+    python benchmarks/side_by_side.py --device cpu     # or: make bench-cpu
+    python benchmarks/side_by_side.py --device cuda    # or: make bench-gpu
+
+Every contender (``contenders/field.py``) has a process of its own that loads the model once. Each chooses the best of
+its settings on half of the texts; then all take turns, round after round, beginning with another one each time. The
+limit is measured beside them: the model's matrix products alone. Whoever cannot take part is listed with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from batchsent.machine import available_cores
+from common import HERE, save
+from contenders import Contender, Probabilities, Setting, Task
+from contenders.field import contenders_for
+from contenders.material import MODELS, texts_of
+from contenders.plain_torch import device_name, reference, token_counts
+from contenders.preparation import prepare
+from contenders.summary import agreement, best_setting, rotated
+from contenders.worker import ContenderError, Worker, in_a_process, missing_packages
+
+ROWS = {"cpu": {"distilbert": 32, "embedded": 96}, "cuda": {"distilbert": 2_048, "embedded": 4_096}}
+"""Texts of every contender: so many that both models take 25 minutes on two cores, and 10 on an H100."""
+LIBRARIES = ("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers")
+JOB_ROWS = {"cpu": 1, "cuda": 16}
+"""How many times as many a whole process gets there, so that it works for longer than it takes to start."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is the same for every contender of a model."""
+
+    task: Task
+    texts: list[str]
+    rows: int
+    """So many of the texts are for everybody; all of them for whole processes."""
+    token_counts: list[int]
+    expected: dict[str, Probabilities]
+    """In fp32, of the texts and of their pairs with nothing."""
+
+
+def main() -> None:
+    """Measure each model that was asked for and write its results."""
+    arguments = _arguments()
+    for model in arguments.model or list(MODELS):
+        with tempfile.TemporaryDirectory() as scratch:
+            _measure(model, arguments, Path(scratch))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model", action="append", choices=list(MODELS), help="default: each of them")
+    parser.add_argument("--texts", help="CSV or Parquet file to take texts from; default: texts of IMDb's lengths")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--rows", type=int, help="texts of every contender")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--only", action="append", default=[], help="contenders whose name has this in it")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where the results are written")
+    return parser.parse_args()
+
+
+def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
+    # Converted models go where nobody has one yet, and nobody asks a hub for anything.
+    os.environ.update(XDG_CACHE_HOME=str(folder / "cache"), HF_HUB_OFFLINE="1")
+    device = arguments.device
+    course = _course(model, arguments, Task(MODELS[model](folder / "model"), "fp32", device, arguments.threads, folder))
+    contenders = [c for c in contenders_for(device) if not arguments.only or any(o in c.title for o in arguments.only)]
+    seconds, failed = _prepared(contenders, course.task)
+    entries: list[dict[str, Any]] = []
+    result = {
+        "model": model,
+        "device": device,
+        "gpu": None if device == "cpu" else in_a_process(device_name, device, log=course.task.log),
+        "threads": arguments.threads,
+        "texts": _about_texts(course, arguments.texts),
+        "preparation_seconds": seconds,
+        "contenders": entries,
+    }
+    workers = entered(contenders, course, failed, entries)
+    for round_index in range(arguments.rounds):
+        run_round(round_index, workers, entries)
+        # After every round, so that what was measured is not lost.
+        save(f"{device}_{model}", result, folder=arguments.results, beside=LIBRARIES)
+    for worker in workers.values():
+        worker.end()
+
+
+def _course(model: str, arguments: argparse.Namespace, task: Task) -> Course:
+    rows = arguments.rows or ROWS[task.device][model]
+    texts = texts_of(arguments.texts, arguments.text_column, rows * JOB_ROWS[task.device])
+    counts = in_a_process(token_counts, task.model, texts, log=task.log)
+    return Course(task, texts, rows, counts, in_a_process(reference, task, texts[:rows], log=task.log))
+
+
+def _about_texts(course: Course, file: str | None) -> dict[str, Any]:
+    counts = course.token_counts[: course.rows]
+    source = "generated, of IMDb's lengths" if file is None else Path(file).name
+    return {"source": source, "rows": course.rows, "tokens": sum(counts), "longest": max(counts)}
+
+
+def _prepared(contenders: list[Contender], task: Task) -> tuple[dict[str, float], dict[str, str]]:
+    """Make what the contenders need of the model: name → seconds, and name → why it failed."""
+    seconds, failed = dict[str, float](), dict[str, str]()
+    installed = [contender for contender in contenders if not missing_packages(contender)]
+    for name in dict.fromkeys(name for contender in installed for name in contender.preparations):
+        began = time.perf_counter()
+        try:
+            in_a_process(prepare, name, task, log=task.log)
+            seconds[name] = time.perf_counter() - began
+        except ContenderError as error:
+            failed[name] = str(error)
+        print(f"{name}: {seconds.get(name) or failed[name]}", flush=True)
+    return seconds, failed
+
+
+def entered(
+    contenders: list[Contender], course: Course, failed: dict[str, str], entries: list[dict[str, Any]]
+) -> dict[int, Worker]:
+    """Let everybody in who can: the index of its entry → its worker. Adds an entry for each, with its reason if not."""
+    workers = {}
+    for index, contender in enumerate(contenders):
+        entries.append(_described(contender, course))
+        with _out_if_it_fails(entries[index]):
+            workers[index] = _entered(contender, course, entries[index], failed)
+        print(contender.title, entries[index], flush=True)
+    return workers
+
+
+def _described(contender: Contender, course: Course) -> dict[str, Any]:
+    rows = len(course.texts) if contender.is_job else course.rows
+    named = {"name": contender.name, "precision": contender.precision, "begins_with": contender.begins_with}
+    return {**named, "rows": rows, "tokens": sum(course.token_counts[:rows])}
+
+
+@contextlib.contextmanager
+def _out_if_it_fails(entry: dict[str, Any]) -> Iterator[None]:
+    """One that fails is out, with its reason; the others go on."""
+    try:
+        yield
+    except ContenderError as error:
+        entry["absent"] = str(error)
+        entry.pop("seconds", None)
+
+
+def _entered(contender: Contender, course: Course, entry: dict[str, Any], failed: dict[str, str]) -> Worker:
+    """Load, tune, and score everything once: for the labels, and to be warm. Raises ContenderError."""
+    if missing := missing_packages(contender):
+        raise ContenderError(f"not installed: {', '.join(missing)}")
+    for name in contender.preparations:
+        if name in failed:
+            raise ContenderError(f"{name}: {failed[name]}")
+    rows = entry["rows"]
+    task = replace(course.task, precision=contender.precision, variant=contender.variant)
+    worker = Worker(contender, task, course.texts[:rows])
+    entry["load_seconds"] = worker.load_seconds
+    entry["setting"], entry["tuning"] = _tuned(contender, worker, max(1, rows // 2))
+    found = worker.score(rows, entry["setting"]).probabilities
+    if found is not None:
+        expected = course.expected["pairs" if contender.scores_pairs else "texts"]
+        entry |= agreement(expected, found[: len(expected)])
+    return worker
+
+
+def _tuned(contender: Contender, worker: Worker, rows: int) -> tuple[Setting, list[dict[str, Any]]]:
+    """The setting that is fastest on so many texts, and what each took."""
+    if len(contender.grid) == 1:
+        return contender.grid[0], []
+    worker.score(rows, contender.grid[0])  # the first pass of all is slower, whatever its setting
+    tried = [(setting, worker.score(rows, setting).seconds) for setting in contender.grid]
+    return best_setting(tried), [{"setting": setting, "seconds": seconds} for setting, seconds in tried]
+
+
+def run_round(round_index: int, workers: dict[int, Worker], entries: list[dict[str, Any]]) -> None:
+    """A turn for everybody who is still in."""
+    for index in rotated(list(workers), round_index):
+        entry = entries[index]
+        if "absent" in entry:
+            continue
+        with _out_if_it_fails(entry):
+            timed = workers[index].score(entry["rows"], entry["setting"])
+            entry.setdefault("seconds", []).append(timed.seconds)
+            if timed.scoring_seconds is not None:
+                entry.setdefault("scoring_seconds", []).append(timed.scoring_seconds)
+    print(f"round {round_index + 1}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
