@@ -4,15 +4,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
+BENCH_STAMP := $(VENV)/.bench-done
 
 # Processes that share the tests; 0 runs them in one, as a debugger needs it.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test faults test-gpu audit bench
+.PHONY: help setup demo check test faults test-gpu audit bench bench-cpu bench-gpu bench-growth
 
 help: ## list these targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with batchsent (editable, and OpenVINO) and the tools, at the versions of constraints.txt
 
@@ -55,4 +56,24 @@ audit: $(STAMP) ## ask PyPI for published advisories about the versions in const
 bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 40 minutes)
 	for name in startup overhead budget tokenizing kills equality memory; do \
 	    $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/tables.py
+
+# What batchsent is measured against. torch stays the build that is there.
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --group bench
+	touch $@
+
+bench-cpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on the CPU (25 minutes on two cores)
+	$(BIN)/python benchmarks/side_by_side.py --device cpu
+	$(BIN)/python benchmarks/plots.py
+	$(BIN)/python benchmarks/tables.py
+
+bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (10 minutes on an H100)
+	$(BIN)/python benchmarks/side_by_side.py --device cuda
+	$(BIN)/python benchmarks/plots.py
+	$(BIN)/python benchmarks/tables.py
+
+bench-growth: $(BENCH_STAMP) ## measure how the cost grows with rows, lengths, parts, labels, and what resuming costs
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py

@@ -13,26 +13,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contenders import table
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MARKED = re.compile(r"(<!-- result: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- result: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+NAMED = (
+    *("torch", "transformers", "pyarrow", "python"),
+    *("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers"),
+)
+"""Versions that stand below a table, where they were recorded."""
 
 Result = dict[str, Any]
 
 
 def updated(text: str) -> str:
-    """``text`` with every marked table as the recorded results have it."""
-    return MARKED.sub(lambda match: match[1] + _section(match[2]) + match[3], text)
+    """``text`` with every marked table as the recorded results have it; what was not measured stays as it is."""
+    return MARKED.sub(lambda match: match[1] + (_section(match[2]) or match[3]) + match[4], text)
 
 
-def _section(name: str) -> str:
-    result: Result = json.loads((HERE / "results" / f"{name}.json").read_bytes())
+def _section(name: str) -> str | None:
+    path = HERE / "results" / f"{name}.json"
+    if not path.exists():
+        return None
+    result: Result = json.loads(path.read_bytes())
     return "\n".join([*TABLES[name](result), "", _environment(result["environment"]), ""])
 
 
 def _environment(found: Result) -> str:
     versions = found["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "pyarrow", "python"))
+    named = ", ".join(f"{name} {versions[name]}" for name in NAMED if name in versions)
     bf16 = "" if found["native_bf16"] else "no "
     return (
         f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16), {named}."
@@ -121,6 +131,35 @@ def _tokenizing(result: Result) -> list[str]:
     return [*lines, "", f"Of {equality['texts']:,} texts: {differing}."]
 
 
+def _growth(result: Result) -> list[str]:
+    lines = ["![How the cost grows](images/growth.svg)", ""]
+    for name, rows in result["axes"].items():
+        if name != "resume":
+            lines += [f"| {GROWTH[name]} | rows | seconds, median (range) | rows/s | peak of all processes |"]
+            lines += ["|---|---|---|---|---|", *map(_growth_line, rows), ""]
+    lines += ["| resumed with so much committed | left | seconds | its share | more than that, median (range) |"]
+    return [*lines, "|---|---|---|---|---|", *map(_resume_line, result["axes"]["resume"])]
+
+
+def _growth_line(row: Result) -> str:
+    spread = f"{row['seconds']:.2f} ({row['fastest_seconds']:.2f} to {row['slowest_seconds']:.2f})"
+    rate = f"{row['rows'] / row['seconds']:,.0f}"
+    return f"| {row['x']:,} | {row['rows']:,} | {spread} | {rate} | {row['peak_mb']:,.0f} MB |"
+
+
+def _resume_line(row: Result) -> str:
+    more = f"{row['overhead']:+.1%} ({row['smallest_overhead']:+.1%} to {row['largest_overhead']:+.1%})"
+    return f"| {row['x']:.0%} | {row['left']:.0%} | {row['seconds']:.2f} | {row['expected_seconds']:.2f} | {more} |"
+
+
+GROWTH = {
+    "rows": "times as many rows",
+    "text_length": "words a text",
+    "part_size": "rows a part",
+    "labels": "labels",
+    "duplicates": "share that repeat another",
+}
+
 TABLES: dict[str, Callable[[Result], list[str]]] = {
     "equality": _equality,
     "memory": _memory,
@@ -129,6 +168,8 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "startup": _startup,
     "budget": _budget,
     "tokenizing": _tokenizing,
+    "growth": _growth,
+    **{f"{device}_{model}": table.lines for device in ("cpu", "cuda") for model in ("distilbert", "embedded")},
 }
 
 if __name__ == "__main__":
