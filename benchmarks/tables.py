@@ -131,6 +131,18 @@ def _tokenizing(result: Result) -> list[str]:
     return [*lines, "", f"Of {equality['texts']:,} texts: {differing}."]
 
 
+def _accuracy(result: Result) -> list[str]:
+    lines = [
+        "| data | rows | by | precision | accuracy | labels as in fp32 | mean difference | largest difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['data']} | {row['rows']:,} | {row['backend']} | {row['precision']} | {row['accuracy']:.2%} "
+        f"| {row['same_labels']:.2%} | {row['mean_difference']:.4f} | {row['largest_difference']:.3f} |"
+        for row in result["rows"]
+    ]
+
+
 def _growth(result: Result) -> list[str]:
     lines = ["![How the cost grows](images/growth.svg)", ""]
     for name, rows in result["axes"].items():
@@ -162,6 +174,7 @@ GROWTH = {
 
 TABLES: dict[str, Callable[[Result], list[str]]] = {
     "equality": _equality,
+    "accuracy": _accuracy,
     "memory": _memory,
     "overhead": _overhead,
     "kills": _kills,

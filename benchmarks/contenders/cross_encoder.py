@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from batchsent.models.openvino import import_openvino
 from sentence_transformers import CrossEncoder
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from batchsent.models.openvino import import_openvino
 from contenders import Answer, Ready, Score, Setting, Task
 from contenders.plain_torch import DTYPES, PAIRED
 from contenders.preparation import openvino_graph

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from batchsent.models.loading import load_model
 
 from batchsent.config import ScoreConfig
 from batchsent.job import _make_encode
+from batchsent.models.loading import load_model
 from batchsent.models.resolution import ModelSource, resolve_model
 from batchsent.resolve import resolve
 from batchsent.stages.classifier import classify

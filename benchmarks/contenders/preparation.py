@@ -25,7 +25,6 @@ def onnx_path(folder: Path, precision: str) -> Path:
 def openvino_graph(directory: Path, *, quantized: bool) -> Any:
     """batchsent's own graph of the model, from its cache or made now."""
     from batchsent.models.graphs import graph_of
-
     from batchsent.models.sequence_classification import describe
     from contenders.engine import source_of
 
