@@ -76,7 +76,7 @@ def _lines(tuning: Tuning) -> list[str]:
         lines += _toml(fastest)
     if quantized is not None and fastest is not None and quantized is not fastest:
         ratio = quantized.tokens_per_second / fastest.tokens_per_second
-        lines.append(f"# int8 is {ratio:.1f} times as fast and moves probabilities by a few hundredths; for it:")
+        lines.append(f"# int8 is {ratio:.1f} times as fast, and moves probabilities; for it:")
         lines += [f"# {line}" for line in _toml(quantized)]
     return lines
 
