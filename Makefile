@@ -58,18 +58,21 @@ bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (abo
 	    $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/tables.py
 
+# Of benchmarks/side_by_side.py: --model distilbert, --texts FILE --text-column NAME, --rounds 9.
+BENCH_OPTIONS ?=
+
 # What batchsent is measured against. torch stays the build that is there.
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --group bench
 	touch $@
 
 bench-cpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on the CPU (25 minutes on two cores)
-	$(BIN)/python benchmarks/side_by_side.py --device cpu
+	$(BIN)/python benchmarks/side_by_side.py --device cpu $(BENCH_OPTIONS)
 	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py
 
-bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (10 minutes on an H100)
-	$(BIN)/python benchmarks/side_by_side.py --device cuda
+bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (5 minutes a model on an H100)
+	$(BIN)/python benchmarks/side_by_side.py --device cuda $(BENCH_OPTIONS)
 	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py
 

@@ -96,12 +96,21 @@ def _curves(result: dict[str, Any], path: Path) -> None:
             axes.set_xscale("log")
         if name == "rows":
             axes.set_yscale("log")
+            _memory(axes.twinx(), rows)
         else:
             axes.set_ylim(bottom=0)
         axes.set(title=title, xlabel=across, ylabel=up)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(_machine(result))
     _save(figure, path)
+
+
+def _memory(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Of all processes, on a second scale."""
+    axes.plot([row["x"] for row in rows], [row["peak_mb"] for row in rows], "s--", color=OTHERS)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("peak memory, MB (dashed)")
+    axes.spines["top"].set_visible(False)
 
 
 def _machine(result: dict[str, Any]) -> str:
