@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.bench-done
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test faults test-gpu audit bench bench-cpu bench-gpu bench-growth
+.PHONY: help setup demo check test test-bench faults test-gpu audit bench bench-cpu bench-gpu bench-growth
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,12 +37,15 @@ check: $(STAMP) ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not gpu and not bench" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
 	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
 	$(BIN)/python tests/faults/table.py
+
+test-bench: $(BENCH_STAMP) ## the tests of the pictures that the measurements are drawn as
+	$(BIN)/pytest -m bench
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu

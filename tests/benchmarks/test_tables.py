@@ -79,8 +79,8 @@ def test_what_was_not_measured_stays_as_it_is(tmp_path: Path, monkeypatch: pytes
     assert updated.endswith("<!-- end -->\nafter\n")
 
 
+@pytest.mark.bench
 def test_the_same_results_give_the_same_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     import plots
 
     (tmp_path / "results").mkdir()
