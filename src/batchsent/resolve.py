@@ -11,7 +11,7 @@ from collections.abc import Callable
 from batchsent import machine
 from batchsent.batching import choose_batching
 from batchsent.config import AUTO, ScoreConfig
-from batchsent.errors import ConversionError, UsageError
+from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
 from batchsent.models.graphs import calibration_version, graph_of, require_convertible
 from batchsent.models.openvino import is_installed, require_backend
@@ -111,7 +111,7 @@ def _backend(
         require_convertible(source.name, source.directory)
         quantized = precision == "int8"
         graph_of(source.directory, source.files, quantized=quantized, max_length=max_length, check=check)
-    except (ConversionError, UsageError) as error:
+    except UsageError as error:  # a model that is not converted is one, too
         if asked != AUTO or precision == "int8":
             raise
         machine.require_precision(precision, device, "torch")

@@ -18,27 +18,12 @@ from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import Identity
 from batchsent.models.sequence_classification import SequenceClassifier
 from batchsent.records import TokenBatch
-from batchsent.reporting.progress import NoProgress
 from batchsent.reporting.run_report import RunReport
+from faults.inline import KillAfter, KilledError
 from support import published, rows, write_csv
 
 Score = Callable[..., RunReport]
 Reviews = Callable[[int], list[str]]
-
-
-class _InterruptedError(Exception):
-    """Stands for a crash after a commit."""
-
-
-class InterruptAfter(NoProgress):
-    """Ends the run when so many parts are committed."""
-
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
-
-    def update(self, report: RunReport) -> None:
-        if report.part_count == self._parts:
-            raise _InterruptedError
 
 
 def probabilities(path: Path) -> np.ndarray[Any, Any]:
@@ -78,8 +63,8 @@ def test_what_a_packed_pass_is_filled_up_with_is_counted(score: Score, tmp_path:
 def test_an_interrupted_run_goes_on_packed(score: Score, tmp_path: Path, reviews: Reviews, stop_after: int) -> None:
     path, out = write_csv(tmp_path / "r.csv", reviews(230)), tmp_path / "out"
     score(path, output=tmp_path / "whole", batching="packed")
-    with pytest.raises(_InterruptedError):
-        score(path, output=out, batching="packed", progress=InterruptAfter(stop_after))
+    with pytest.raises(KilledError):
+        score(path, output=out, batching="packed", progress=KillAfter(stop_after))
     score(path, output=out)  # auto keeps what was recorded
     assert published(out) == published(tmp_path / "whole")
     with pytest.raises(SettingsChangedError, match="batching: packed → padded"):
@@ -138,8 +123,8 @@ def test_a_machine_that_cannot_pack_does_not_go_on(
     score: Score, tmp_path: Path, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, out = write_csv(tmp_path / "r.csv", reviews(120)), tmp_path / "out"
-    with pytest.raises(_InterruptedError):
-        score(path, output=out, batching="packed", progress=InterruptAfter(1))
+    with pytest.raises(KilledError):
+        score(path, output=out, batching="packed", progress=KillAfter(1))
     with monkeypatch.context() as patch:
         patch.setattr(batching, "_obstacle", lambda *_: Obstacle("Tesla T4", "a newer one"))
         with pytest.raises(UsageError, match="DIR was begun with packed batches, which cannot be had with Tesla T4"):

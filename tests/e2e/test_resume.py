@@ -16,25 +16,11 @@ from batchsent.errors import IncompleteError, LockedError, ModelError, SettingsC
 from batchsent.reporting.progress import NoProgress
 from batchsent.reporting.run_report import RunReport
 from batchsent.storage import LocalStore
+from faults.inline import KillAfter, KilledError
 from support import make_bert, published, rows, write_csv
 
 Score = Callable[..., RunReport]
 Reviews = Callable[[int], list[str]]
-
-
-class _InterruptedError(Exception):
-    """Stands for a crash after a commit."""
-
-
-class InterruptAfter(NoProgress):
-    """Ends the run when so many parts are committed."""
-
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
-
-    def update(self, report: RunReport) -> None:
-        if report.part_count == self._parts:
-            raise _InterruptedError
 
 
 def dump(directory: Path, reviews: Reviews) -> Path:
@@ -59,8 +45,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
 ) -> None:
     source, out = dump(tmp_path / "in", reviews), tmp_path / "out"
     whole = score(source, output=tmp_path / "whole", keep=("id",))
-    with pytest.raises(_InterruptedError):
-        score(source, output=out, keep=("id",), progress=InterruptAfter(stop_after))
+    with pytest.raises(KilledError):
+        score(source, output=out, keep=("id",), progress=KillAfter(stop_after))
     parts = {path: path.stat().st_mtime_ns for path in (out / "_batchsent/parts").rglob("*.parquet")}
     assert len(parts) >= stop_after
     assert not (out / "_SUCCESS").exists()
@@ -199,8 +185,8 @@ def test_a_damaged_file_is_made_again(score: Score, tmp_path: Path, reviews: Rev
 def test_a_damaged_checkpoint_is_scored_again(score: Score, tmp_path: Path, reviews: Reviews) -> None:
     source, out = dump(tmp_path / "in", reviews), tmp_path / "out"
     score(source, output=tmp_path / "whole")
-    with pytest.raises(_InterruptedError):
-        score(source, output=out, progress=InterruptAfter(6))
+    with pytest.raises(KilledError):
+        score(source, output=out, progress=KillAfter(6))
     parts = sorted((out / "_batchsent/parts").rglob("*.parquet"))
     for part in parts[::2]:
         data = bytearray(part.read_bytes())
