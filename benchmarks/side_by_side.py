@@ -30,9 +30,9 @@ from contenders.preparation import prepare
 from contenders.summary import agreement, best_setting, rotated
 from contenders.worker import ContenderError, Worker, in_a_process, missing_packages
 
-ROWS = {"cpu": {"distilbert": 32, "embedded": 64}, "cuda": {"distilbert": 2_048, "embedded": 2_048}}
+ROWS = {"cpu": {"distilbert": 64, "embedded": 128}, "cuda": {"distilbert": 2_048, "embedded": 2_048}}
 """Texts of every contender: so many that both models take 25 minutes on two cores, and each about 5 on an H100."""
-JOB_ROWS = {"cpu": 1, "cuda": 24}
+JOB_ROWS = {"cpu": 4, "cuda": 24}
 """How many times as many a whole process gets there: several parts, and more work than its start is."""
 LIBRARIES = ("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers")
 """Whose versions are recorded besides those of every run."""
