@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchsent.config import ScoreConfig
-from batchsent.job import _make_encode
+from batchsent.engines.encoding import make_encode
 from batchsent.models.loading import load_model
 from batchsent.models.resolution import ModelSource, resolve_model
 from batchsent.resolve import resolve
@@ -35,7 +35,7 @@ def load(task: Task) -> Ready:
     model = load_model(identity, source.directory, task.device)
 
     def ready(texts: Sequence[str], setting: Setting) -> Score:
-        encode = _make_encode(source.directory, replace(identity, batch_tokens=setting["batch_tokens"]))
+        encode = make_encode(source.directory, replace(identity, batch_tokens=setting["batch_tokens"]))
         column, size = pa.chunked_array([list(texts)]), identity.rows_per_part
         parts = [encode(column.slice(start, size)) for start in range(0, len(column), size)]
         if task.device != "cpu":  # as the loader of the job does it

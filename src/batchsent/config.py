@@ -110,19 +110,21 @@ class ScoreConfig:
     )
     prompt: str | None = option(
         None,
-        "Prompt template of text-to-text and causal models.",
+        "How a T5 or GPT model is asked: a template with {text}, or 'sentiment' (default) or 'sentiment-zh'.",
         kind="identity",
         group=MODEL,
         metavar="TEMPLATE",
     )
     verbalizer: tuple[str, ...] = option(
         (),
-        "The word that stands for a label. Repeatable.",
+        "The word that such a model answers for a label. Repeatable.",
         kind="identity",
         group=MODEL,
         metavar="LABEL=WORD",
     )
-    calibrate_prompt: bool = option(False, "Remove the prompt's own bias.", kind="identity", group=MODEL)
+    calibrate_prompt: bool = option(
+        False, "Remove the bias that such a model has for a label.", kind="identity", group=MODEL
+    )
     calibration: str | None = option(
         None, "Temperature from 'evaluate --calibrate'.", kind="identity", group=MODEL, metavar="FILE"
     )
@@ -142,10 +144,10 @@ class ScoreConfig:
         choices=("truncate", "window"),
     )
     window_overlap: int | None = option(
-        None, "Tokens that two windows share.", kind="identity", group=MODEL, metavar="N", minimum=0
+        None, "Tokens that two windows share; a quarter of them if not given.", kind="identity", group=MODEL, metavar="N", minimum=0
     )
     window_aggregate: str | None = option(
-        None, "How the windows of a text are combined.", kind="identity", group=MODEL, choices=("mean", "max")
+        None, "How the windows of a text are combined; mean if not given.", kind="identity", group=MODEL, choices=("mean", "max")
     )
 
     precision: str = option(
@@ -246,6 +248,7 @@ class ScoreConfig:
             _check(definition, getattr(self, definition.name))
         _check_device(self.device)
         self.kept_columns()
+        _require_windows(self)
         _refuse_unavailable(self)
 
     def kept_columns(self) -> dict[str, str]:
@@ -304,20 +307,20 @@ def _check_device(device: str) -> None:
     raise UsageError(f"--device is {device!r}", "auto, cpu, cuda or cuda:N", "choose one")
 
 
+def _require_windows(config: ScoreConfig) -> None:
+    given = [name for name in ("window_overlap", "window_aggregate") if getattr(config, name) is not None]
+    if given and config.long_text != "window":
+        raise UsageError(
+            f"--{option_name(given[0])} with --long-text {config.long_text}", "--long-text window", "pass it, or drop this"
+        )
+
+
 UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
-    "task": ("text-to-text", "causal"),
-    "long_text": ("window",),
     "engine": ("ray",),
 }
 """Of the contract, but not of this version; asked for, they are refused rather than ignored."""
 
 UNAVAILABLE_OPTIONS = (
-    "prompt",
-    "verbalizer",
-    "calibrate_prompt",
-    "calibration",
-    "window_overlap",
-    "window_aggregate",
     "baseline",
     "max_drift",
     "audit",

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 
 from batchsent import checkpoint
+from batchsent.calibration import temperature_of
 from batchsent.config import ScoreConfig
 from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError, without_secrets
 from batchsent.identity import Identity, changed_fields
 from batchsent.machine import choose_device
+from batchsent.models import prompts
 from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, require_unchanged, resolve_model
 from batchsent.records import Shard
 from batchsent.resolve import resolve
@@ -30,6 +32,9 @@ def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
     if recorded is None:
         return None
     changes = changed_fields(config, recorded) + _model_changes(config, recorded, hash_file)
+    pairs = list(zip(recorded.labels, recorded.verbalizers, strict=False))
+    changes += prompts.changes(config.prompt, config.verbalizer, recorded.prompt, pairs)
+    changes += _calibration_changes(config, recorded)
     if not changes:
         return recorded
     if not config.restart:
@@ -90,6 +95,13 @@ def model_source(identity: Identity, config: ScoreConfig, hash_file: HashFile) -
             "restore it, or pass --restart",
         )
     return source
+
+
+def _calibration_changes(config: ScoreConfig, recorded: Identity) -> list[str]:
+    temperature = temperature_of(config.calibration, recorded.model_version)
+    if temperature == recorded.temperature:
+        return []
+    return [f"calibration: temperature {recorded.temperature or 'none'} → {temperature or 'none'}"]
 
 
 def _model_changes(config: ScoreConfig, recorded: Identity, hash_file: HashFile) -> list[str]:

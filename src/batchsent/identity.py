@@ -34,6 +34,15 @@ class Identity:
     multi_label: bool
     """Sigmoid of each logit instead of softmax over them."""
     task: str
+    prompt: str | None
+    """The template by which a model that writes text is asked; None for a model with a classification head."""
+    rendered_prompt: tuple[str, str] | None
+    """What such a model reads before and after a text, chat markup and special tokens included."""
+    verbalizers: tuple[str, ...]
+    """The words that stand for the labels there."""
+    calibrate_prompt: bool
+    temperature: float | None
+    """By which logits are divided; None where they stay as they are."""
     precision: str
     calibration_texts: str | None
     """SHA-256 in hex of the texts that int8 is calibrated on; None where nothing is."""
@@ -44,6 +53,9 @@ class Identity:
     rows_per_part: int
     max_length: int
     long_text: str
+    window_overlap: int | None
+    """Tokens; None, as the next, where a text has one window."""
+    window_aggregate: str | None
 
     @property
     def fingerprint(self) -> str:
@@ -73,8 +85,8 @@ class Identity:
         fingerprint = values.pop("fingerprint")
         if values["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {values['schema_version']}")
-        for name in ("keep", "labels"):
-            values[name] = tuple(values[name])
+        for name in ("keep", "labels", "rendered_prompt", "verbalizers"):
+            values[name] = None if values[name] is None else tuple(values[name])
         identity = cls(**values)
         if identity.fingerprint != fingerprint:
             raise ValueError("the fingerprint does not fit the settings")
@@ -99,13 +111,15 @@ def files_version(files: dict[str, str]) -> str:
 def changed_fields(asked: ScoreConfig, recorded: Identity) -> list[str]:
     """What ``asked`` wants otherwise than ``recorded``, as ``name: recorded → asked``.
 
-    An ``auto`` accepts what was recorded. The model's name and revision are compared by whoever can resolve
-    them (a directory may have moved without changing).
+    An ``auto`` accepts what was recorded, as does an option of windows that was not given. The model's name and
+    revision, its prompt and the calibration are compared by whoever can resolve them (a directory may have moved
+    without changing).
     """
     changes = []
     for name in _COMPARED:
         wanted, found = getattr(asked, name), getattr(recorded, name)
-        accepts = wanted == AUTO and ScoreConfig.__dataclass_fields__[name].default == AUTO
+        default = ScoreConfig.__dataclass_fields__[name].default
+        accepts = wanted == default and default in (AUTO, None) and name not in _NONE_IS_A_SETTING
         if not accepts and wanted != found:
             changes.append(f"{option_name(name)}: {_shown(found)} → {_shown(wanted)}")
     return changes
@@ -114,6 +128,8 @@ def changed_fields(asked: ScoreConfig, recorded: Identity) -> list[str]:
 def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
+
+_NONE_IS_A_SETTING = ("label_column", "delimiter", "limit")
 
 _COMPARED = (
     "text_column",
@@ -132,4 +148,7 @@ _COMPARED = (
     "rows_per_part",
     "max_length",
     "long_text",
+    "window_overlap",
+    "window_aggregate",
+    "calibrate_prompt",
 )

@@ -165,15 +165,16 @@ class _Run:
         self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
     ) -> None:
         """Records become predictions here."""
+        from batchsent.engines.encoding import make_encode
         from batchsent.engines.local import tokenizing
         from batchsent.stages.classifier import classify
         from batchsent.stages.restorer import restore
 
         identity = self._identity
         device, source = self._device_and_model()
-        make_encode = partial(_make_encode, source.directory, identity)
+        make = partial(make_encode, source.directory, identity)
         workers, on_gpu = self._workers(device), device != "cpu"
-        with tokenizing(parts, make_encode, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
+        with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
             commits.start()
             model = self._checked(source, load_model(identity, source.directory, device))
             began = time.monotonic()
@@ -184,10 +185,18 @@ class _Run:
                     label_count=len(identity.labels),
                     multi_label=identity.multi_label,
                     check=self._stop.check,
+                    temperature=identity.temperature,
                 )
                 for part, encoded, predictions in predicted:
                     self._report.count_classified(predictions)
-                    scored = restore(part, encoded, predictions, identity.labels)
+                    scored = restore(
+                        part,
+                        encoded,
+                        predictions,
+                        identity.labels,
+                        window_aggregate=identity.window_aggregate,
+                        multi_label=identity.multi_label,
+                    )
                     commits.submit(self._commit, scored, began, progress)
                 commits.drain()
 
@@ -292,7 +301,7 @@ class _Run:
         identity = self._identity
         device = choose_device(self._config.device)
         require_backend(identity.backend, device)
-        require_precision(identity.precision, device, identity.backend)
+        require_precision(identity.precision, device, identity.backend, identity.task)
         self._report.device = device
         log.info(
             "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
@@ -364,28 +373,6 @@ def _hash_of_model_file(digests: DigestCache, path: str) -> str:
         raise ModelError(
             f"{name} of the model cannot be read or changes", "a model that holds still", "run again"
         ) from (error)
-
-
-def _make_encode(directory: Path, identity: Identity) -> Callable[[Any], EncodedPart]:
-    """The work of a tokenizer process: review column in, batches out."""
-    from batchsent.stages.batcher import batch_part
-    from batchsent.stages.encoder import Encoder
-
-    encoder = Encoder(directory, identity.max_length)
-    # A process may make its tokenizer long after the model was loaded and checked.
-    files = {name: sha256 for name, sha256 in identity.model_files.items() if not name.endswith(".safetensors")}
-    require_unchanged(directory, files)
-
-    def encode(text: Any) -> EncodedPart:
-        encoded = encoder.encode(text)
-        return batch_part(
-            encoded,
-            batch_tokens=identity.batch_tokens,
-            special_token_count=encoder.special_token_count,
-            batching=identity.batching,
-        )
-
-    return encode
 
 
 def _require_no_bad_row(part: ScoredPart) -> None:

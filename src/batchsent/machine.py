@@ -56,17 +56,27 @@ def choose_device(asked: str) -> str:
     return f"cuda:{index}"
 
 
-def choose_precision(asked: str, device: str) -> str:
+def choose_precision(asked: str, device: str, task: str = "sequence-classification") -> str:
     """The precision for ``--precision`` on ``device``; it may still be one that cannot be had there."""
     if asked != "auto":
         return asked
     if device != "cpu":
-        return "fp16"
+        if task != "text-to-text":
+            return "fp16"
+        return "bf16" if _has_bf16_on_cuda() else "fp32"
     return "bf16" if has_native_bf16() else "fp32"
 
 
-def require_precision(precision: str, device: str, backend: str) -> None:
-    """Raise UsageError if ``backend`` cannot compute in ``precision`` on ``device``."""
+def _has_bf16_on_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def require_precision(precision: str, device: str, backend: str, task: str = "sequence-classification") -> None:
+    """Raise UsageError if ``backend`` cannot compute in ``precision`` on ``device``, or not what ``task`` needs."""
+    if task == "text-to-text" and precision in ("fp16", "fp16-weights"):
+        raise UsageError(f"precision {precision} for a T5 model, which overflows in it", "bf16 or fp32", "choose one")
     if precision == "int8" and (device != "cpu" or backend != "openvino"):
         raise UsageError(
             f"precision int8 with {backend} on {device}", "openvino on the CPU for int8", "see 'batchsent doctor'"
@@ -86,7 +96,7 @@ def require_precision(precision: str, device: str, backend: str) -> None:
     if device != "cpu" and precision == "bf16":
         import torch
 
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
+        if not _has_bf16_on_cuda():
             raise UsageError(
                 f"precision bf16 on {torch.cuda.get_device_name(device)}",
                 "a GPU of compute capability 8.0 or later",

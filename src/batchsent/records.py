@@ -107,10 +107,16 @@ class Part:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The distinct texts of a part as token ids."""
+    """The distinct texts of a part as token ids.
+
+    A window is what the model reads at once of a text: all of it, its beginning if it is too long, or one of several
+    that overlap.
+    """
 
     ids: list[npt.NDArray[np.int32]]
-    """One array a distinct text, cut to the maximum length, special tokens included."""
+    """One array a window, at most the maximum length, special tokens included; those of a text stand together."""
+    window_counts: npt.NDArray[np.int32]
+    """[distinct texts]: windows of each; they make up ``ids``."""
     truncated: npt.NDArray[np.bool_]
     """[distinct texts]"""
     text_of_record: npt.NDArray[np.int32]
@@ -121,19 +127,19 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """One forward pass: its texts one behind the other, the longest first."""
+    """One forward pass: its windows one behind the other, the longest first."""
 
     token_ids: npt.NDArray[np.int32]
     """[tokens]"""
     lengths: npt.NDArray[np.int64]
-    """[texts]: tokens of each."""
-    text_indices: npt.NDArray[np.int64]
-    """[texts]: which distinct text of the part each is: the inverse of the sort."""
+    """[windows]: tokens of each."""
+    window_indices: npt.NDArray[np.int64]
+    """[windows]: which window of the part each is: the inverse of the sort."""
     capacity: int = 0
     """Tokens that a packed pass is filled up to, if it has fewer; 0 where nothing is filled."""
 
     def padded(self, fill: int) -> npt.NDArray[np.int64]:
-        """[texts, longest]: a row a text, filled up on its right."""
+        """[windows, longest]: a row a window, filled up on its right."""
         import numpy as np
 
         rows = np.full((len(self.lengths), int(self.lengths.max())), fill, np.int64)
@@ -141,13 +147,13 @@ class TokenBatch:
         return rows
 
     def between(self, start: int, stop: int) -> TokenBatch:
-        """The texts ``start`` to ``stop`` of this batch, as one of their own."""
+        """The windows ``start`` to ``stop`` of this batch, as one of their own."""
         first, last = int(self.lengths[:start].sum()), int(self.lengths[:stop].sum())
         return replace(
             self,
             token_ids=self.token_ids[first:last],
             lengths=self.lengths[start:stop],
-            text_indices=self.text_indices[start:stop],
+            window_indices=self.window_indices[start:stop],
         )
 
     def smaller(self) -> list[TokenBatch]:
@@ -159,10 +165,10 @@ class TokenBatch:
         return [replace(self, capacity=0)] if self.capacity > len(self.token_ids) else []
 
 
-def packed_text_limit(capacity: int) -> int:
-    """Texts of a packed pass of ``capacity`` tokens at most: fixed, so that all such passes have one shape.
+def packed_window_limit(capacity: int) -> int:
+    """Windows of a packed pass of ``capacity`` tokens at most: fixed, so that all such passes have one shape.
 
-    Only texts of fewer than eight tokens on average, special ones included, meet it before the other limit.
+    Only windows of fewer than eight tokens on average, special ones included, meet it before the other limit.
     """
     return max(1, capacity // 8)
 
@@ -172,19 +178,21 @@ class EncodedPart:
     """A part on its way to the device: one run of token ids, and where to cut it."""
 
     token_ids: npt.NDArray[np.int32]
-    """[tokens]: of all texts that can be scored, in the order of their batches."""
+    """[tokens]: of all windows that can be scored, in the order of their batches."""
     lengths: npt.NDArray[np.int64]
-    """[texts that can be scored]: tokens of each, in that order."""
-    text_indices: npt.NDArray[np.int64]
-    """[texts that can be scored]: which distinct text each is."""
+    """[windows that can be scored]: tokens of each, in that order."""
+    window_indices: npt.NDArray[np.int64]
+    """[windows that can be scored]: which window each is."""
     batch_ends: npt.NDArray[np.int64]
-    """[batches]: how many of these texts come before the end of each batch."""
+    """[batches]: how many of these windows come before the end of each batch."""
     capacity: int
     """Tokens that every packed pass is filled up to; 0 where batches are padded."""
     padding_count: int
     """Tokens that the device computes besides those."""
+    window_counts: npt.NDArray[np.int32]
+    """[distinct texts]: windows of each."""
     token_counts: npt.NDArray[np.int32]
-    """[distinct texts]: tokens scored, special ones included."""
+    """[distinct texts]: tokens of its windows, special ones included: what the model reads."""
     truncated: npt.NDArray[np.bool_]
     """[distinct texts]"""
     text_of_record: npt.NDArray[np.int32]
@@ -195,7 +203,7 @@ class EncodedPart:
     @property
     def batches(self) -> list[TokenBatch]:
         """In the order in which they are to be computed."""
-        whole = TokenBatch(self.token_ids, self.lengths, self.text_indices, self.capacity)
+        whole = TokenBatch(self.token_ids, self.lengths, self.window_indices, self.capacity)
         ends = self.batch_ends.tolist()
         return [whole.between(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
 
@@ -208,17 +216,17 @@ class EncodedPart:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of the distinct texts of a part."""
+    """What the model says of the windows of a part."""
 
     probabilities: npt.NDArray[np.float32]
-    """[distinct texts, labels]; rows with a ``failure`` hold nothing of meaning."""
+    """[windows, labels]; rows with a ``failure`` hold nothing of meaning."""
     failures: dict[int, RejectReason]
-    """Distinct text → why it has no probabilities."""
+    """Window → why it has no probabilities."""
     forward_seconds: float
     split_count: int
     """Batches that were halved because the device ran out of memory."""
     rerun_count: int
-    """Texts that were run again in fp32 because their logits were not finite."""
+    """Windows that were run again in fp32 because their logits were not finite."""
 
 
 @dataclass(frozen=True)

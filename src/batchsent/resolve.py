@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from batchsent import machine
 from batchsent.batching import choose_batching
+from batchsent.calibration import temperature_of
 from batchsent.config import AUTO, ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
@@ -38,9 +39,15 @@ def resolve(
 
     A model may be converted for that, which takes half a minute; ``check`` is called meanwhile, and may raise.
     """
-    from batchsent.models.sequence_classification import describe
+    from batchsent.models.families import answers_of
 
-    model = describe(source.directory)
+    model = answers_of(
+        source.directory,
+        task=config.task,
+        prompt=config.prompt,
+        verbalizer=config.verbalizer,
+        calibrate_prompt=config.calibrate_prompt,
+    )
     if not model.has_label_names:
         log.warning(
             "%s has no label names; its labels are %s; set id2label in its config.json to name them",
@@ -55,8 +62,15 @@ def resolve(
             "choose a smaller one",
         )
     on_cpu = device == "cpu"
-    precision = machine.choose_precision(config.precision, device)
-    backend = _backend(config, source, device, precision, max_length, check)
+    precision = machine.choose_precision(config.precision, device, model.task)
+    if model.prompt is None:
+        backend = _backend(config, source, device, precision, max_length, check)
+        batching = choose_batching(
+            config.batching, source.directory, precision=precision, device=device, max_length=max_length
+        )
+    else:
+        backend, batching = _require_plain(config, model.task, precision, device), "padded"
+    windows = config.long_text == "window"
     return Identity(
         schema_version=SCHEMA_VERSION,
         text_column=config.text_column,
@@ -72,18 +86,23 @@ def resolve(
         model_files=source.files,
         labels=model.labels,
         multi_label=model.multi_label,
-        task="sequence-classification",
+        task=model.task,
+        prompt=model.prompt.template if model.prompt else None,
+        rendered_prompt=(model.prompt.before, model.prompt.after) if model.prompt else None,
+        verbalizers=model.prompt.words if model.prompt else (),
+        calibrate_prompt=config.calibrate_prompt,
+        temperature=temperature_of(config.calibration, source.version),
         precision=precision,
         calibration_texts=calibration_version() if precision == "int8" else None,
         backend=backend,
-        batching=choose_batching(
-            config.batching, source.directory, precision=precision, device=device, max_length=max_length
-        ),
+        batching=batching,
         batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, CPU_ROWS_PER_PART if on_cpu else CUDA_ROWS_PER_PART),
         max_length=max_length,
         long_text=config.long_text,
+        window_overlap=_overlap(config, max_length) if windows else None,
+        window_aggregate=(config.window_aggregate or "mean") if windows else None,
     )
 
 
@@ -118,6 +137,23 @@ def _backend(
         log.info("--backend auto takes torch: %s", error.args[0])
         return "torch"
     return "openvino"
+
+
+def _require_plain(config: ScoreConfig, task: str, precision: str, device: str) -> str:
+    """'torch', the one backend of a model that is asked by a prompt. Raises UsageError if another was asked for."""
+    if config.batching == "packed" or config.backend == "openvino" or precision == "int8":
+        asked = {"--batching packed": config.batching == "packed", "--backend openvino": config.backend == "openvino"}
+        named = next((name for name, is_asked in asked.items() if is_asked), "--precision int8")
+        raise UsageError(f"{named} for a {task} model", "padded batches by torch", "leave it out")
+    machine.require_precision(precision, device, "torch", task)
+    if config.backend == AUTO and device == "cpu" and is_installed():
+        log.info("--backend auto takes torch: OpenVINO converts only models with a classification head")
+    return "torch"
+
+
+def _overlap(config: ScoreConfig, max_length: int) -> int:
+    """Tokens that two windows share: enough for a sentence to stand whole in one of them."""
+    return max_length // 4 if config.window_overlap is None else config.window_overlap
 
 
 def _batch_tokens(device: str, backend: str) -> int:

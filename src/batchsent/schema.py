@@ -13,9 +13,9 @@ from batchsent.records import RejectReason
 
 ROW_INDEX, BYTE_OFFSET, REASON, DETAIL, TEXT = "row_index", "byte_offset", "reason", "detail", "text"
 LABEL, PROBABILITY, PROBABILITIES = "label", "probability", "probabilities"
-TOKEN_COUNT, TRUNCATED = "token_count", "truncated"
+TOKEN_COUNT, TRUNCATED, WINDOW_COUNT = "token_count", "truncated", "window_count"
 
-OUR_COLUMNS = (ROW_INDEX, LABEL, PROBABILITY, PROBABILITIES, TOKEN_COUNT, TRUNCATED, "window_count")
+OUR_COLUMNS = (ROW_INDEX, LABEL, PROBABILITY, PROBABILITIES, TOKEN_COUNT, TRUNCATED, WINDOW_COUNT)
 """A kept column must not bear one of these names."""
 
 KEPT_PREFIX = "kept."
@@ -45,26 +45,33 @@ REJECT_SCHEMA = pa.schema(
 _LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
-def prediction_fields(labels: Sequence[str]) -> list[pa.Field[Any]]:
-    """The columns that a scored row gets, after the kept ones and ``row_index``."""
-    return [
+def prediction_fields(labels: Sequence[str], *, windows: bool) -> list[pa.Field[Any]]:
+    """The columns that a scored row gets, after the kept ones and ``row_index``.
+
+    ``windows``: whether a text may have several, and their number is told.
+    """
+    fields = [
         pa.field(LABEL, _LABEL_TYPE),
         pa.field(PROBABILITY, pa.float32()),
         pa.field(PROBABILITIES, pa.struct([pa.field(label, pa.float32()) for label in labels])),
         pa.field(TOKEN_COUNT, pa.int32()),
         pa.field(TRUNCATED, pa.bool_()),
     ]
+    return [*fields, pa.field(WINDOW_COUNT, pa.int32())] if windows else fields
 
 
-def part_schema(kept: Iterable[pa.Field[Any]], labels: Sequence[str]) -> pa.Schema:
+def part_schema(kept: Iterable[pa.Field[Any]], labels: Sequence[str], *, windows: bool) -> pa.Schema:
     """Of a checkpoint: every record, scored or rejected (then ``reason`` is set and the prediction null)."""
     own = [field for field in READ_FIELDS if field.name != TEXT]
-    return pa.schema([*own, *prediction_fields(labels), *kept])
+    return pa.schema([*own, *prediction_fields(labels, windows=windows), *kept])
 
 
-def output_schema(kept: Iterable[pa.Field[Any]], labels: Sequence[str], metadata: dict[str, str]) -> pa.Schema:
+def output_schema(
+    kept: Iterable[pa.Field[Any]], labels: Sequence[str], metadata: dict[str, str], *, windows: bool
+) -> pa.Schema:
     """Of a published file; ``kept`` bear their output names."""
-    return pa.schema([*kept, pa.field(ROW_INDEX, pa.int64()), *prediction_fields(labels)], metadata=dict(metadata))
+    own = [pa.field(ROW_INDEX, pa.int64()), *prediction_fields(labels, windows=windows)]
+    return pa.schema([*kept, *own], metadata=dict(metadata))
 
 
 def kept_field(name: str, data_type: pa.DataType) -> pa.Field[Any]:

@@ -20,6 +20,7 @@ from batchsent.errors import InputError
 from batchsent.identity import Identity
 from batchsent.machine import available_cores, choose_device
 from batchsent.models.graphs import calibration_version
+from batchsent.models.loading import prompt_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
 from batchsent.preparation import inspect_shards
 from batchsent.records import EncodedTexts, ShardDigest
@@ -79,7 +80,7 @@ def tune(config: ScoreConfig, check: Callable[[], None]) -> Tuning:
     device = choose_device(config.device)
     source = resolve_model(config.model, config.revision, sha256_of)
     identity = resolve(config, source, device, check)
-    encoder = Encoder(source.directory, identity.max_length)
+    encoder = Encoder(source.directory, identity.max_length, prompt=prompt_of(identity))
     wanted = CPU_SAMPLE_TOKENS if device == "cpu" else CUDA_SAMPLE_TOKENS
     texts = _sample(config, encoder, wanted, check)
     token_count = sum(len(ids) for ids in texts.ids)
@@ -180,4 +181,6 @@ def _first(texts: EncodedTexts, token_count: int) -> EncodedTexts:
     while kept < len(texts.ids) and tokens < token_count:
         tokens += len(texts.ids[kept])
         kept += 1
-    return replace(texts, ids=texts.ids[:kept], truncated=texts.truncated[:kept])
+    return replace(
+        texts, ids=texts.ids[:kept], window_counts=texts.window_counts[:kept], truncated=texts.truncated[:kept]
+    )

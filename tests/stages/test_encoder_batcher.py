@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchsent.errors import ModelError
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, resolve_model
-from batchsent.records import EncodedTexts, TokenBatch, packed_text_limit
+from batchsent.records import EncodedTexts, TokenBatch, packed_window_limit
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.encoder import Encoder
 from batchsent.stages.encoder import texts as encoder_texts
@@ -132,7 +132,7 @@ def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records:
         rows, longest = padded.shape
         assert rows == 1 or rows * longest <= budget
         assert longest == batch.lengths[0] == batch.lengths.max()
-        for row, length, text in zip(padded, batch.lengths, batch.text_indices, strict=True):
+        for row, length, text in zip(padded, batch.lengths, batch.window_indices, strict=True):
             assert (row[length:] == -1).all()
             assert int(text) not in seen
             seen[int(text)] = row[:length].tolist()
@@ -154,14 +154,14 @@ def test_packing_loses_nothing(lengths: list[int], budget: int) -> None:
     for batch, following in zip_longest(part.batches, part.batches[1:]):
         count, tokens = len(batch.lengths), int(batch.lengths.sum())
         assert count == 1 or tokens <= budget
-        assert count <= packed_text_limit(budget)
+        assert count <= packed_window_limit(budget)
         assert batch.capacity == budget
         assert len(batch.token_ids) == tokens
         # Cut no earlier than it has to be.
-        assert not following or count == packed_text_limit(budget) or tokens + following.lengths[0] > budget
+        assert not following or count == packed_window_limit(budget) or tokens + following.lengths[0] > budget
         computed += max(budget, tokens)
         starts = np.cumsum(batch.lengths) - batch.lengths
-        for start, length, text in zip(starts, batch.lengths, batch.text_indices, strict=True):
+        for start, length, text in zip(starts, batch.lengths, batch.window_indices, strict=True):
             assert int(text) not in seen
             seen[int(text)] = batch.token_ids[start : start + length].tolist()
     assert part.padding_count == computed - sum(length for length in lengths if length > 2)
@@ -196,5 +196,5 @@ def test_what_is_smaller_is_all_of_it_and_comes_to_an_end(lengths: list[int], ca
         alone += [] if smaller else [batch]
     assert [len(batch.lengths) for batch in alone] == [1] * len(lengths)
     assert all(batch.capacity <= len(batch.token_ids) for batch in alone), "nothing but the text itself"
-    assert [index for batch in alone for index in batch.text_indices] == list(range(len(lengths)))
+    assert [index for batch in alone for index in batch.window_indices] == list(range(len(lengths)))
     np.testing.assert_array_equal(np.concatenate([batch.token_ids for batch in alone]), tokens)

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsent.cli.options import options_named
+
 if TYPE_CHECKING:
     from batchsent.models.resolution import ModelSource
-    from batchsent.models.sequence_classification import Classification
+    from batchsent.models.families import Answers
     from batchsent.records import TokenBatch
 
 _revision = click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
+
+asked_options = options_named("task", "prompt", "verbalizer", "calibrate_prompt")
 
 
 @click.group(name="models")
@@ -26,21 +30,25 @@ def command() -> None:
 @click.argument("model")
 @_revision
 @click.option("--text", metavar="TEXT", help="Show what the model does with this text, step by step.")
-def show(model: str, revision: str | None, text: str | None) -> None:
+@asked_options
+def show(model: str, revision: str | None, text: str | None, **asked: Any) -> None:
     """Show what MODEL is; with --text, the steps from the text to its label.
+
+    A T5 or GPT model is asked by a prompt, and shows the answer that it writes by itself, too.
 
     \b
     batchsent models show embedded
     batchsent models show embedded --text "A quiet, lovely film."
+    batchsent models show google/flan-t5-small --text "A quiet, lovely film."
     """
-    from batchsent.models.sequence_classification import describe
+    from batchsent.models.families import answers_of
     from batchsent.models.walkthrough import model_lines
     from batchsent.stages.encoder import Encoder
 
     source = _source(model, revision)
-    answers = describe(source.directory)
+    answers = answers_of(source.directory, **asked)
     # The tokenizer as 'score' uses it: what it would refuse is refused here too.
-    encoder = Encoder(source.directory, answers.max_length)
+    encoder = Encoder(source.directory, answers.max_length, prompt=answers.prompt)
     if text is not None:
         _print_walk(source, answers, encoder, text)
         return
@@ -79,13 +87,16 @@ def _source(model: str, revision: str | None) -> ModelSource:
     return resolve_model(model, revision, hash_file)
 
 
-def _print_walk(source: ModelSource, answers: Classification, encoder: Any, text: str) -> None:
+def _print_walk(source: ModelSource, answers: Answers, encoder: Any, text: str) -> None:
     from batchsent.machine import available_cores
-    from batchsent.models.sequence_classification import SequenceClassifier
-    from batchsent.models.walkthrough import load_tokenizer, walk
+    from batchsent.models.loading import load_torch_model
+    from batchsent.models.pretrained import load_tokenizer
+    from batchsent.models.walkthrough import walk
 
     batch, whole_count = _encode(encoder, text)
-    model = SequenceClassifier(source.directory, precision="fp32", device="cpu", threads=available_cores())
+    model = load_torch_model(
+        source.directory, answers.prompt, precision="fp32", device="cpu", threads=available_cores()
+    )
     click.echo(f"{source.name}, computed in fp32 on the CPU (another precision moves the last digits)")
     for step in walk(batch, whole_count, model, load_tokenizer(source.directory), answers):
         click.echo(f"\n{step.title}")
@@ -111,4 +122,4 @@ def _encode(encoder: Any, text: str) -> tuple[TokenBatch, int]:
         raise UsageError(
             "the text is blank", "a text with at least one token", "'score' rejects such records as empty_text"
         )
-    return part.batches[0], len(encoder.token_ids([text])[0])
+    return part.batches[0], encoder.token_count(text)

@@ -29,6 +29,27 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         return number
 
 
+class Template(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5
+    """Text in which '\\n' stands for a line break, as a shell hands it over."""
+
+    name = "TEMPLATE"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        """Put the line breaks in."""
+        return str(value).replace("\\n", "\n")
+
+
+def options_named(*names: str) -> Callable[[Command], Command]:
+    """Give a command these options of ScoreConfig, as ``batchsent score`` has them."""
+
+    def decorate(command: Command) -> Command:
+        for definition in reversed(option_fields()):
+            command = _option(definition)(command) if definition.name in names else command
+        return command
+
+    return decorate
+
+
 def config_options(command: Command) -> Command:
     """Give ``command`` every option of ScoreConfig, in the order of its fields."""
     for definition in reversed(option_fields()):
@@ -47,7 +68,7 @@ def _option(definition: Field[Any]) -> Callable[[Command], Command]:
     if rule["choices"]:
         settings["type"] = click.Choice(rule["choices"])
     else:
-        settings["type"] = _click_type(described)
+        settings["type"] = Template() if rule["metavar"] == Template.name else _click_type(described)
         settings["metavar"] = rule["metavar"]
     settings["show_default"] = definition.default not in (None, ())
     return click.option(name, **settings)

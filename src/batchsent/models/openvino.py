@@ -21,7 +21,7 @@ from batchsent.machine import has_native_bf16
 from batchsent.records import TokenBatch
 
 if TYPE_CHECKING:
-    from batchsent.models.sequence_classification import SequenceClassifier
+    from batchsent.models.torch_classifier import TorchClassifier
 
 Logits = npt.NDArray[np.float32]
 
@@ -81,7 +81,7 @@ class OpenVinoClassifier:
         precision: str,
         threads: int,
         pad_token_id: int,
-        load_full_precision: Callable[[], SequenceClassifier],
+        load_full_precision: Callable[[], TorchClassifier],
     ) -> None:
         """``load_full_precision`` loads the model by torch, when a text has to be computed again in fp32."""
         compiled = compile_graph(graph, precision=precision, threads=threads)
@@ -90,7 +90,7 @@ class OpenVinoClassifier:
         self.in_flight = threads - 1
         self._pad_token_id = pad_token_id
         self._load_full_precision = load_full_precision
-        self._full_precision: SequenceClassifier | None = None
+        self._full_precision: TorchClassifier | None = None
 
     def start(self, batch: TokenBatch) -> Callable[[], Logits]:
         """Begin a pass on the next thread that is free; what is returned waits for its logits [texts, labels]."""

@@ -3,7 +3,7 @@
 Every text attends to itself alone (variable-length attention), its positions begin anew, and the classification head
 gets the first token of each. The library's own model does the rest: nothing in it is replaced. Passes of one capacity
 have one shape, whatever their texts are, so the same kernels run in the same order and a text's logits do not depend
-on its neighbours.
+on its neighbours. A text is here what the model reads at once: a window.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from batchsent.records import TokenBatch, packed_text_limit
+from batchsent.records import TokenBatch, packed_window_limit
 
 PACKABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
 """Their attention takes a registered function and passes it every argument, and their heads read the first token.
@@ -75,7 +75,7 @@ class PackedModel:
         Raises RuntimeError if the model's head did not get the first token of each text.
         """
         capacity = max(batch.capacity, len(batch.token_ids))
-        text_limit = max(packed_text_limit(batch.capacity), len(batch.lengths))
+        text_limit = max(packed_window_limit(batch.capacity), len(batch.lengths))
         row = self._row(batch, capacity, text_limit).to(self._device, non_blocking=True)
         cu_seq_lens = row[2 * capacity :]
         # Blocks of threads for every text that there could be, most of them idle, would take time for nothing; a

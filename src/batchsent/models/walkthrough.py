@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,13 +17,17 @@ import numpy.typing as npt
 import torch
 
 from batchsent.errors import ModelError
+from batchsent.models.families import Answers
+from batchsent.models.pretrained import load_tokenizer
+from batchsent.models.prompts import PLACE, Prompt
 from batchsent.models.resolution import EMBEDDED, ModelSource, read_model_config
-from batchsent.models.sequence_classification import Classification
 from batchsent.models.weights import weight_files
 from batchsent.records import TokenBatch
 
 WIDTH = 100
 """Columns of the text that is printed."""
+ANSWER_TOKENS = 20
+"""That a model writes by itself, at most."""
 
 _MARKS = (
     ("##", "'##' joins a piece to the one before it"),
@@ -35,6 +40,8 @@ _MARKS = (
 class Classifier(Protocol):
     """What the walk needs of a model."""
 
+    @property
+    def module(self) -> Any: ...
     def full_precision_logits(self, batch: TokenBatch) -> npt.NDArray[np.float32]: ...
 
 
@@ -55,15 +62,17 @@ class Step:
     lines: tuple[str, ...]
 
 
-def model_lines(source: ModelSource, answers: Classification) -> list[tuple[str, str]]:
+def model_lines(source: ModelSource, answers: Answers) -> list[tuple[str, str]]:
     """(name, value) pairs that say what the model is. Loads no weights."""
     tokenizer, weights = load_tokenizer(source.directory), read_weights(source)
     architectures = read_model_config(source.directory).get("architectures") or ["not named in config.json"]
     function = "sigmoid of each: several may hold" if answers.multi_label else "softmax over them: one holds"
-    labels = ", ".join(f"{index} {label}" for index, label in enumerate(answers.labels))
+    words = [f" ({word!r})" for word in answers.prompt.words] if answers.prompt else [""] * len(answers.labels)
+    labels = ", ".join(f"{index} {label}{word}" for index, (label, word) in enumerate(zip(answers.labels, words, strict=True)))
     lines = [
         ("model", source.name),
         ("architecture", str(architectures[0])),
+        ("task", answers.task),
         ("revision" if source.revision else "hash", source.version),
         ("parameters", f"{weights.parameter_count / 1e6:,.1f} million"),
         ("weights", f"{weights.size_bytes / 1e6:,.1f} MB, {' and '.join(weights.dtypes)}"),
@@ -71,6 +80,8 @@ def model_lines(source: ModelSource, answers: Classification) -> list[tuple[str,
         ("max length", f"{answers.max_length:,} tokens"),
         ("tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens in its vocabulary"),
     ]
+    if answers.prompt:
+        lines.append(("prompt", _spelt(answers.prompt.before + PLACE + answers.prompt.after)))
     if not answers.has_label_names:
         lines.append(("note", "the labels have no names; set id2label in its config.json to name them"))
     return lines + [
@@ -124,33 +135,38 @@ def _toml(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer itself, to turn ids back into tokens."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-
-
 # --- the walk
 
 
-def walk(batch: TokenBatch, whole_count: int, model: Classifier, tokenizer: Any, answers: Classification) -> list[Step]:
-    """The four steps from a text to its label.
+def walk(batch: TokenBatch, whole_count: int, model: Classifier, tokenizer: Any, answers: Answers) -> list[Step]:
+    """The steps from a text to its label; of a model that is asked by a prompt, also what it writes by itself.
 
     ``batch`` is the text as the model gets it; ``whole_count`` its tokens before it was cut.
     """
     ids = batch.token_ids.tolist()
     logits = torch.from_numpy(model.full_precision_logits(batch))
     probabilities = torch.sigmoid(logits) if answers.multi_label else torch.softmax(logits, dim=-1)
-    return [
-        _tokens_step(ids, whole_count, tokenizer),
-        _ids_step(ids, int(batch.lengths[0]), tokenizer),
-        _logits_step(logits[0].tolist(), answers.labels),
-        _probabilities_step(probabilities[0].tolist(), answers),
+    prompt = answers.prompt
+    steps = [
+        partial(_tokens_step, ids, whole_count, tokenizer),
+        partial(_ids_step, ids, int(batch.lengths[0]), tokenizer),
+        partial(_likelihoods_step, logits[0].tolist(), prompt)
+        if prompt
+        else partial(_logits_step, logits[0].tolist(), answers.labels),
+        partial(_probabilities_step, probabilities[0].tolist(), answers),
     ]
+    if prompt:
+        steps = [partial(_prompt_step, prompt), *steps, partial(_answer_step, ids, model.module, tokenizer)]
+    return [step(number) for number, step in enumerate(steps, 1)]
 
 
-def _tokens_step(ids: list[int], whole_count: int, tokenizer: Any) -> Step:
+def _prompt_step(prompt: Prompt, number: int) -> Step:
+    explained = f"The model writes text, so it is asked: {PLACE} stands for the review."
+    lines = (prompt.before + PLACE + prompt.after).splitlines()
+    return Step(f"{number}  Prompt", (*_wrapped(explained), "", *lines))
+
+
+def _tokens_step(ids: list[int], whole_count: int, tokenizer: Any, number: int) -> Step:
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
     explained = "The text is cut into pieces of the model's vocabulary"
     explained += "".join(f"; {meaning}" for mark, meaning in _MARKS if any(mark in token for token in tokens))
@@ -169,10 +185,10 @@ def _tokens_step(ids: list[int], whole_count: int, tokenizer: Any) -> Step:
         notes.append(
             f"{unknown_count:,} unknown: the vocabulary has no pieces for them, so the model cannot read them."
         )
-    return Step(f"1  Tokens ({len(ids):,})", (*_wrapped(explained + "."), *_wrapped(*notes), "", *_row(shown)))
+    return Step(f"{number}  Tokens ({len(ids):,})", (*_wrapped(explained + "."), *_wrapped(*notes), "", *_row(shown)))
 
 
-def _ids_step(ids: list[int], length: int, tokenizer: Any) -> Step:
+def _ids_step(ids: list[int], length: int, tokenizer: Any, number: int) -> Step:
     padding = tokenizer.pad_token or "a padding token"
     mask = [int(position < length) for position in range(len(ids))]
     explained = (
@@ -180,22 +196,51 @@ def _ids_step(ids: list[int], length: int, tokenizer: Any) -> Step:
         f"as the text is alone; in a batch, a row shorter than the longest is filled up with {padding}, masked with 0."
     )
     lines = ["", "input_ids", *_row(ids), "attention_mask", *_row(mask)]
-    return Step(f"2  Ids and attention mask (a row of {len(ids):,})", (*_wrapped(explained), *lines))
+    return Step(f"{number}  Ids and attention mask (a row of {len(ids):,})", (*_wrapped(explained), *lines))
 
 
-def _logits_step(logits: list[float], labels: tuple[str, ...]) -> Step:
+def _logits_step(logits: list[float], labels: tuple[str, ...], number: int) -> Step:
     explained = "The model reads the row and gives each label a number, the logit: the higher, the likelier."
-    return Step("3  Logits", (*_wrapped(explained), "", *_per_label(labels, [f"{value:+.4f}" for value in logits])))
+    return Step(
+        f"{number}  Logits", (*_wrapped(explained), "", *_per_label(labels, [f"{value:+.4f}" for value in logits]))
+    )
 
 
-def _probabilities_step(probabilities: list[float], answers: Classification) -> Step:
+def _likelihoods_step(likelihoods: list[float], prompt: Prompt, number: int) -> Step:
+    explained = (
+        "Each label has a word. The model says how likely it is to write that word next; its logarithm takes the place "
+        "of the logit."
+    )
+    if prompt.is_calibrated:
+        explained += " What it says of texts that say nothing is taken off."
+    named = tuple(f"{label} {word!r}" for label, word in zip(prompt.labels, prompt.words, strict=True))
+    lines = _per_label(named, [f"{value:+.4f}" for value in likelihoods])
+    return Step(f"{number}  Log-likelihoods", (*_wrapped(explained), "", *lines))
+
+
+def _answer_step(ids: list[int], module: Any, tokenizer: Any, number: int) -> Step:
+    written = module.generate(
+        input_ids=torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=module.config.pad_token_id or tokenizer.eos_token_id or 0,
+    )[0].tolist()
+    own = written if module.config.is_encoder_decoder else written[len(ids) :]
+    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
+    explained = f"What the model writes by itself, the likeliest token each time, {ANSWER_TOKENS} at most:"
+    return Step(f"{number}  Answer", (*_wrapped(explained), "", *(answer.splitlines() or ["(nothing)"])))
+
+
+def _probabilities_step(probabilities: list[float], answers: Answers, number: int) -> Step:
     if answers.multi_label:
         title, explained = "sigmoid", "Each logit x becomes 1 / (1 + exp(-x)), a number from 0 to 1 of its own."
     else:
-        title, explained = "softmax", "Each logit x becomes exp(x), divided by the sum of them: together they are 1."
+        title, explained = "softmax", f"Each {'log-likelihood' if answers.prompt else 'logit'} x becomes exp(x), divided by the sum of them: together they are 1."
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     return Step(
-        f"4  Probabilities ({title})",
+        f"{number}  Probabilities ({title})",
         (
             *_wrapped(explained),
             "",
@@ -210,6 +255,11 @@ def _per_label(labels: tuple[str, ...], values: list[str]) -> list[str]:
     width = max(map(len, labels))
     index_width = len(str(len(labels) - 1))
     return [f"{index:>{index_width}}  {labels[index]:<{width}}  {value:>8}" for index, value in enumerate(values)]
+
+
+def _spelt(text: str) -> str:
+    """On one line."""
+    return text.replace("\n", "\\n")
 
 
 def _row(values: list[Any]) -> list[str]:

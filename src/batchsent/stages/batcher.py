@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batchsent.records import EncodedPart, EncodedTexts, packed_text_limit
+from batchsent.records import EncodedPart, EncodedTexts, packed_window_limit
 
 Array = npt.NDArray[np.int64]
 
@@ -16,10 +16,10 @@ Array = npt.NDArray[np.int64]
 def batch_part(
     texts: EncodedTexts, *, batch_tokens: int, special_token_count: int, batching: str = "padded"
 ) -> EncodedPart:
-    """Sort and cut. Texts without a token of their own are in no batch.
+    """Sort and cut. Windows without a token of their own are in no batch.
 
     ``batch_tokens`` bounds what a pass computes: rows times the longest of them where ``batching`` is 'padded',
-    the sum of the lengths where it is 'packed'. A text that is longer is a batch of its own.
+    the sum of the lengths where it is 'packed'. A window that is longer is a batch of its own.
     """
     lengths = np.fromiter((len(ids) for ids in texts.ids), np.int64, len(texts.ids))
     order = np.flatnonzero(lengths > special_token_count)
@@ -29,18 +29,24 @@ def batch_part(
     is_packed = batching == "packed"
     ends, computed_count = (_packed if is_packed else _padded)(ordered, batch_tokens)
     return EncodedPart(
-        token_ids=np.concatenate([np.empty(0, np.int32), *(texts.ids[text] for text in order)]),
+        token_ids=np.concatenate([np.empty(0, np.int32), *(texts.ids[window] for window in order)]),
         lengths=ordered,
-        text_indices=order,
+        window_indices=order,
         batch_ends=ends,
         capacity=batch_tokens if is_packed else 0,
         padding_count=computed_count - int(ordered.sum()),
-        token_counts=lengths.astype(np.int32),
+        window_counts=texts.window_counts,
+        token_counts=_sums(lengths, texts.window_counts).astype(np.int32),
         truncated=texts.truncated,
         text_of_record=texts.text_of_record,
         unknown_token_count=texts.unknown_token_count,
         encode_seconds=texts.encode_seconds,
     )
+
+
+def _sums(lengths: Array, window_counts: npt.NDArray[np.int32]) -> Array:
+    """[distinct texts]: what the windows of each have together."""
+    return np.diff(np.cumsum([0, *lengths])[np.cumsum([0, *window_counts])])
 
 
 def _padded(lengths: Array, batch_tokens: int) -> tuple[Array, int]:
@@ -62,6 +68,6 @@ def _packed(lengths: Array, batch_tokens: int) -> tuple[Array, int]:
     while (start := ends[-1]) < len(lengths):
         before = int(sums[start - 1]) if start else 0
         fitting = int(np.searchsorted(sums, before + batch_tokens, side="right"))
-        ends.append(min(max(start + 1, fitting), start + packed_text_limit(batch_tokens)))
+        ends.append(min(max(start + 1, fitting), start + packed_window_limit(batch_tokens)))
         computed_count += max(batch_tokens, int(sums[ends[-1] - 1]) - before)
     return np.array(ends[1:], np.int64), computed_count

@@ -1,6 +1,6 @@
 """Token batches → probabilities: the forward passes of every part, and what happens when one fails.
 
-Out of memory halves that batch and no other; a text that does not fit alone is rejected. Logits that are not
+Out of memory halves that batch and no other; a window that does not fit alone is given up. Logits that are not
 finite are computed again in fp32; what still is not finite is rejected, never written.
 """
 
@@ -22,7 +22,7 @@ from batchsent.records import EncodedPart, Part, Predictions, RejectReason, Toke
 T = TypeVar("T")
 
 Logits = npt.NDArray[np.float32]
-"""[texts, labels]"""
+"""[windows, labels]"""
 Pending = Callable[[], Logits]
 """Waits for a forward pass and returns what it gave."""
 
@@ -47,9 +47,11 @@ def classify(
     label_count: int,
     multi_label: bool,
     check: Callable[[], None],
+    temperature: float | None = None,
 ) -> Iterator[tuple[Part, EncodedPart, Predictions]]:
     """Score ``parts``, in order. ``check`` is called before each batch and may raise to stop.
 
+    Logits are divided by ``temperature`` before they become probabilities.
     The device has the next batches, also those of the next part, before the results of one are waited for.
     Raises DeviceError if the device fails.
     """
@@ -63,7 +65,7 @@ def classify(
             scoring.take(batch, pending)
         while scorings and scorings[0].is_complete:
             scoring = scorings.popleft()
-            yield scoring.part, scoring.encoded, scoring.predictions(model, multi_label)
+            yield scoring.part, scoring.encoded, scoring.predictions(model, multi_label, temperature)
 
     with _device_errors():
         for part, encoded in parts:
@@ -81,10 +83,10 @@ class _Scoring:
 
     def __init__(self, part: Part, encoded: EncodedPart, label_count: int) -> None:
         self.part, self.encoded = part, encoded
-        self._logits = np.full((len(encoded.token_counts), label_count), np.nan, np.float32)
+        self._logits = np.full((int(encoded.window_counts.sum()), label_count), np.nan, np.float32)
         self._failures: dict[int, RejectReason] = {}
-        # A text that is in no batch has no token of its own: nothing that could be scored.
-        unbatched = np.setdiff1d(np.arange(len(self._logits)), encoded.text_indices)
+        # A window that is in no batch has no token of its own: nothing that could be scored.
+        unbatched = np.setdiff1d(np.arange(len(self._logits)), encoded.window_indices)
         self._failures |= dict.fromkeys(unbatched.tolist(), "empty_text")
         self._waiting, self._started = encoded.batches[::-1], 0
         self._seconds, self._split_count = 0.0, 0
@@ -108,36 +110,36 @@ class _Scoring:
                 self._split_count += 1
                 self._waiting += reversed(smaller)
             else:
-                self._failures[int(batch.text_indices[0])] = "out_of_memory"
+                self._failures[int(batch.window_indices[0])] = "out_of_memory"
 
     def take(self, batch: TokenBatch, pending: Pending) -> None:
         """Wait for a pass that was started."""
         with self._timed():
-            self._logits[batch.text_indices] = pending()
+            self._logits[batch.window_indices] = pending()
         self._started -= 1
 
-    def predictions(self, model: Model, multi_label: bool) -> Predictions:
+    def predictions(self, model: Model, multi_label: bool, temperature: float | None) -> Predictions:
         """When it is complete."""
         with self._timed():
             rerun_count = self._rerun_not_finite(model)
-        values = torch.from_numpy(self._logits)
+        values = torch.from_numpy(self._logits if temperature is None else self._logits / np.float32(temperature))
         probabilities = (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=-1)).numpy()
         return Predictions(probabilities, self._failures, self._seconds, self._split_count, rerun_count)
 
     def _rerun_not_finite(self, model: Model) -> int:
-        """Score each text with logits that are not finite again, alone, in fp32; returns how many."""
+        """Score each window with logits that are not finite again, alone, in fp32; returns how many."""
         broken = np.flatnonzero(~np.isfinite(self._logits).all(axis=1))
         broken = np.setdiff1d(broken, list(self._failures))
         for batch in self.encoded.batches if len(broken) else []:
-            for row in np.flatnonzero(np.isin(batch.text_indices, broken)).tolist():
-                text = int(batch.text_indices[row])
+            for row in np.flatnonzero(np.isin(batch.window_indices, broken)).tolist():
+                window = int(batch.window_indices[row])
                 logits = _or_none(model.full_precision_logits, batch.between(row, row + 1))
                 if logits is None:
-                    self._failures[text] = "out_of_memory"
+                    self._failures[window] = "out_of_memory"
                 elif not np.isfinite(logits).all():
-                    self._failures[text] = "non_finite"
+                    self._failures[window] = "non_finite"
                 else:
-                    self._logits[text] = logits[0]
+                    self._logits[window] = logits[0]
         return len(broken)
 
     @contextlib.contextmanager

@@ -60,7 +60,8 @@ def commit_shard(
         shard=shard.name,
         input_sha256=digest.sha256,
     )
-    schema = output_schema([pa.field(c.output_name, c.data_type) for c in kept], identity.labels, metadata)
+    fields = [pa.field(c.output_name, c.data_type) for c in kept]
+    schema = output_schema(fields, identity.labels, metadata, windows=identity.window_aggregate is not None)
     counts = _Counts()
     tables = (_output_rows(_read_part(store, part), kept, schema, counts) for part in parts)
     output = _publish_table(store, identity, f"{shard.output_stem}.parquet", schema, tables, check)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,11 +69,11 @@ class WordEncoder:
     """Tokenizes texts word by word, as far as they count."""
 
     def __init__(
-        self, find_cuts: FindCuts, tokenize: Tokenize, *, added_tokens: Sequence[str], room: int, from_end: bool
+        self, find_cuts: FindCuts, tokenize: Tokenize, *, added_tokens: Sequence[str], room: int | None, from_end: bool
     ) -> None:
         """``tokenize`` gives the ids of each word, no special ones; of a text the first ``room`` ids count.
 
-        The last ones if ``from_end``. A text that has one of ``added_tokens`` in it is left to the caller.
+        The last ones if ``from_end``; all if ``room`` is None. A text that has one of ``added_tokens`` in it is left to the caller.
         """
         self._find_cuts = find_cuts
         self._tokenize = tokenize
@@ -93,9 +94,10 @@ class WordEncoder:
             if token.encode() in raw:  # hardly ever: asked of all texts at once
                 for index in np.flatnonzero(pc.match_substring(texts, token)):
                     readings[index].is_refused = True
-        size = self._room * _WINDOW_BYTES_PER_TOKEN
+        room = math.inf if self._room is None else self._room
+        size = int(min(room * _WINDOW_BYTES_PER_TOKEN, _LARGEST_WINDOW_BYTES))
         pending = readings
-        while pending := [r for r in pending if not r.is_refused and r.start < r.stop and r.id_count <= self._room]:
+        while pending := [r for r in pending if not r.is_refused and r.start < r.stop and r.id_count <= room]:
             self._read(raw, pending, size)
             size = min(size * 8, _LARGEST_WINDOW_BYTES)
         order = -1 if self._from_end else 1
