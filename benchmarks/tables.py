@@ -44,8 +44,9 @@ def _environment(found: Result) -> str:
     versions = found["versions"]
     named = ", ".join(f"{name} {versions[name]}" for name in NAMED if name in versions)
     bf16 = "" if found["native_bf16"] else "no "
+    slower = ", slower than fp32" if found["native_bf16"] and not found.get("faster_bf16", True) else ""
     return (
-        f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16), {named}."
+        f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16{slower}), {named}."
     )
 
 

@@ -152,7 +152,7 @@ class ScoreConfig:
 
     precision: str = option(
         AUTO,
-        "auto: fp16 on CUDA, bf16 on a CPU that has it natively, else fp32. int8 needs openvino.",
+        "auto: fp16 on CUDA, bf16 on a CPU where that is faster, else fp32. int8 needs openvino.",
         kind="identity",
         group=SPEED,
         choices=(AUTO, "fp32", "fp16", "fp16-weights", "bf16", "int8"),
