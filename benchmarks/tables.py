@@ -109,10 +109,10 @@ def _startup(result: Result) -> list[str]:
 
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
-    lines = [f"| tokens/s at | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|{'---|' * len(budgets)}"]
+    lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
     for row in result["rows"]:
         rates = " | ".join(f"{row['tokens_per_second'][budget]:,.0f}" for budget in budgets)
-        lines.append(f"| {row['precision']} | {rates} |")
+        lines.append(f"| {row['backend']} | {row['precision']} | {rates} |")
     return lines
 
 
