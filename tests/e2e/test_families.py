@@ -42,7 +42,7 @@ def test_a_model_that_writes_gives_what_every_model_gives(
     score(path, output=tmp_path / "out", model=str(writer), keep=("id",))
     scored, plain = rows(tmp_path / "out/r.parquet"), rows(tmp_path / "plain/r.parquet")
     assert [list(row) for row in scored] == [list(row) for row in plain]
-    assert [row["id"] for row in scored] == [i for i in range(62) if i != 60]
+    assert [row["id"] for row in scored] == [str(i) for i in range(62) if i != 60]
     assert scored[-1]["truncated"]
     for row in scored:
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
@@ -194,7 +194,9 @@ def test_a_temperature_is_for_the_model_that_it_was_fitted_to(
         score(path, output=tmp_path / "out", calibration=file)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"temperature": 0, "model": "", "model_version": "", "row_count": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"temperature": 0, "model": "", "model_version": "", "row_count": 1}']
+)
 def test_what_is_no_calibration_is_refused(score: Score, tmp_path: Path, content: str) -> None:
     path = write_csv(tmp_path / "r.csv", ["x"])
     (tmp_path / "c.json").write_text(content, encoding="utf-8")
