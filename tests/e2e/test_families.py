@@ -1,4 +1,4 @@
-"""Runs with models that write text, with windows and with a temperature: one schema, rejects, resume, recorded settings."""
+"""Runs with models that write text, with windows, with a temperature: one schema, rejects, resume, settings."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_temperature_moves_probabilities_and_no_label(
     np.testing.assert_allclose([[*row["probabilities"].values()] for row in found], wanted, atol=1e-5)
     assert settings_of(tmp_path / "out")["temperature"] == 2.5
     assert score(path, output=tmp_path / "out", calibration=file).state == "nothing to do"
-    with pytest.raises(SettingsChangedError, match="temperature 2.5 → none"):
+    with pytest.raises(SettingsChangedError, match=r"temperature 2\.5 → none"):
         score(path, output=tmp_path / "out")
 
 

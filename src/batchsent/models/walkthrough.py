@@ -238,9 +238,10 @@ def _probabilities_step(probabilities: list[float], answers: Answers, number: in
     if answers.multi_label:
         title, explained = "sigmoid", "Each logit x becomes 1 / (1 + exp(-x)), a number from 0 to 1 of its own."
     else:
+        of_each = "log-likelihood" if answers.prompt else "logit"
         title, explained = (
             "softmax",
-            f"Each {'log-likelihood' if answers.prompt else 'logit'} x becomes exp(x), divided by the sum of them: together they are 1.",
+            f"Each {of_each} x becomes exp(x), divided by the sum of them: together they are 1.",
         )
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     return Step(
