@@ -25,7 +25,7 @@ Evaluate = Callable[..., Evaluation]
 Cli = Callable[..., tuple[int, str, str]]
 Labelled = Callable[..., Path]
 
-PLAIN = {"precision": "fp32", "threads": 1, "device": "cpu", "backend": "torch"}
+PLAIN: dict[str, Any] = {"precision": "fp32", "threads": 1, "device": "cpu", "backend": "torch"}
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """``batchsent evaluate`` in this process: exit code, stdout, stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what was logged before is not the command's
         with pytest.raises(SystemExit) as ended:
             main(["evaluate", *map(str, arguments)])
         out, err = capsys.readouterr()

@@ -63,7 +63,11 @@ def test_what_a_user_gets_wrong_is_found_before_anything_is_scored(
     monkeypatch.chdir(tmp_path)
     no_scoring(monkeypatch)
     folder = tmp_path / "in"
-    columns = {"gold": ["POSITIVE", "NEGATIVE", "POSITIVE"], "stars": [1, 5, 2], "empty": ["", "", ""]}
+    columns: dict[str, list[Any]] = {
+        "gold": ["POSITIVE", "NEGATIVE", "POSITIVE"],
+        "stars": [1, 5, 2],
+        "empty": ["", "", ""],
+    }
     write_csv(folder / "a.csv", ["good", "bad", "film"], **columns)
     places = {
         "TINY": str(tiny_model),

@@ -13,8 +13,9 @@ from .conftest import outcomes_of
 
 
 def softmax(logits: Floats) -> Floats:
-    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])

@@ -33,22 +33,23 @@ class Outcomes:
         """As ``truth``."""
         if self.multi_label:
             return (self.probabilities >= THRESHOLD).astype(np.int64)
-        return self.probabilities.argmax(axis=1)
+        most_probable: Ints = self.probabilities.argmax(axis=1)
+        return most_probable
 
     @cached_property
     def is_right(self) -> Flags:
         """[rows]: the label, or every one of them."""
-        same = self.predicted == self.truth
-        return same.all(axis=1) if self.multi_label else same
+        same: Flags = (self.predicted == self.truth).reshape(len(self.truth), -1).all(axis=1)
+        return same
 
     @cached_property
     def confidence(self) -> Floats:
         """[rows]: probability of the label; of several, of the decision that is furthest from the truth."""
+        chosen = self.predicted
         if self.multi_label:
-            distance = np.abs(self.truth - self.probabilities)
-            furthest = self.probabilities[np.arange(len(distance)), distance.argmax(axis=1)]
-            return np.maximum(furthest, 1 - furthest)
-        return self.probabilities.max(axis=1)
+            chosen = np.abs(self.truth - self.probabilities).argmax(axis=1)
+        probability: Floats = self.probabilities[np.arange(len(chosen)), chosen]
+        return np.maximum(probability, 1 - probability) if self.multi_label else probability
 
     def holds(self, label_id: int) -> tuple[Flags, Flags, Floats]:
         """[rows] each: whether a label holds, whether the model says so, its probability."""

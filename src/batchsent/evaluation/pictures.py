@@ -15,7 +15,7 @@ from batchsent.evaluation.outcomes import Floats
 from batchsent.evaluation.results import ModelEvaluation
 
 _OURS, _PALE, _GREY, _GAP = "#1f6feb", "#c9dcfb", "#6b7280", "#d1495b"
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "batchsent"}
+_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "batchsent"}
 _DOTS_PER_INCH = 150
 _LABELS_WITH_NUMBERS = 12
 """With more labels than that, the numbers in a confusion matrix would not be readable."""
