@@ -74,7 +74,7 @@ def test_a_comparison_in_plain_words() -> None:
     text = text_of(evaluation_of(*models, comparisons=three))
     assert "a is right where b is wrong on 1 row, the" in text
     assert "a and c are right on the same rows" in text
-    assert "of 2 comparisons one is easily below 0.05 by chance" in text
+    assert "corrected for there being 2 comparisons" in text
 
 
 def test_models_that_read_the_labels_differently_say_so() -> None:

@@ -113,7 +113,7 @@ def _confusion_section(model: ModelEvaluation) -> list[str]:
 def _comparison_section(evaluation: Evaluation) -> list[str]:
     lines = [_compared(comparison) for comparison in evaluation.comparisons]
     if len(lines) > 1:
-        lines.append(f"each p by itself: of {len(lines)} comparisons one is easily below 0.05 by chance")
+        lines.append(f"no p is corrected for there being {len(lines)} comparisons")
     return lines and ["which is better (McNemar's exact test)", *lines]
 
 
