@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from batchsent.machine import available_cores, has_native_bf16
+from batchsent.machine import available_cores, has_native_bf16, is_bf16_faster
 from batchsent.reporting.run_report import library_versions
 
 HERE = Path(__file__).parent
@@ -40,6 +40,7 @@ def environment(beside: tuple[str, ...] = ()) -> dict[str, Any]:
         "cpu": cpu,
         "cores": available_cores(),
         "native_bf16": has_native_bf16(),
+        "faster_bf16": is_bf16_faster(),
         "versions": library_versions() | _versions(beside),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
     }

@@ -15,10 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections import deque
 from pathlib import Path
-from typing import Any
 
 from common import review_texts, save, write_csv
 
@@ -70,6 +67,7 @@ def _bare(folder: Path) -> dict[str, float]:
     from batchsent.resolve import resolve
     from batchsent.stages.batcher import batch_part
     from batchsent.stages.encoder import Encoder
+    from batchsent.tuning import forward_seconds
 
     config = ScoreConfig(inputs=("-",), output="-")
     source = resolve_model("embedded", None, sha256_of)
@@ -85,16 +83,7 @@ def _bare(folder: Path) -> dict[str, float]:
         for start in range(0, len(text), identity.rows_per_part)
     ]
     model = load_model(identity, source.directory, "cpu")
-    pending = deque[Any]()
-    began = time.perf_counter()
-    for part in parts:
-        for batch in part.batches:
-            pending.append(model.start(batch))
-            while len(pending) > model.in_flight:
-                pending.popleft()()
-    while pending:
-        pending.popleft()()
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": forward_seconds(model, [batch for part in parts for batch in part.batches])}
 
 
 def _job(folder: Path) -> dict[str, float]:

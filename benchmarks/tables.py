@@ -44,9 +44,9 @@ def _environment(found: Result) -> str:
     versions = found["versions"]
     named = ", ".join(f"{name} {versions[name]}" for name in NAMED if name in versions)
     bf16 = "" if found["native_bf16"] else "no "
-    return (
-        f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16), {named}."
-    )
+    slower = ", slower than fp32" if found["native_bf16"] and not found.get("faster_bf16", True) else ""
+    return f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} "
+        f"({bf16}native bf16{slower}), {named}."
 
 
 def _equality(result: Result) -> list[str]:
@@ -108,10 +108,10 @@ def _startup(result: Result) -> list[str]:
 
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
-    lines = [f"| tokens/s at | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|{'---|' * len(budgets)}"]
+    lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
     for row in result["rows"]:
         rates = " | ".join(f"{row['tokens_per_second'][budget]:,.0f}" for budget in budgets)
-        lines.append(f"| {row['precision']} | {rates} |")
+        lines.append(f"| {row['backend']} | {row['precision']} | {rates} |")
     return lines
 
 

@@ -82,11 +82,11 @@ def test_what_auto_decided_holds_on_another_machine(
 
     config = config_of(model, threads="auto", precision="auto")
     monkeypatch.setattr(machine, "available_cores", lambda: 3)
-    monkeypatch.setattr(machine, "has_native_bf16", lambda: False)
+    monkeypatch.setattr(machine, "is_bf16_faster", lambda: False)
     identity = begun(store, config)
     assert (identity.threads, identity.precision) == (3, "fp32")
     monkeypatch.setattr(machine, "available_cores", lambda: 5)
-    monkeypatch.setattr(machine, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(machine, "is_bf16_faster", lambda: True)
     assert adopt(store, config, hash_file) == identity
 
 

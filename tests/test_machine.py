@@ -90,6 +90,23 @@ def test_native_bf16(says: Any, cpuinfo: str | None, native: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16", True),  # Cooper Lake
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16", True),  # Sapphire Rapids and later
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", False),  # the same, with AMX hidden
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", True),
+        ("GenuineIntel", "avx512f avx512_fp16", False),
+    ],
+)
+def test_bf16_is_chosen_only_where_it_is_faster(says: Any, vendor: str, flags: str, faster: bool) -> None:
+    says(cpuinfo=f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+    assert machine.is_bf16_faster() is faster
+    assert machine.choose_precision("auto", "cpu") == ("bf16" if faster else "fp32")
+
+
+@pytest.mark.parametrize(
     ("meminfo", "free"),
     [("MemTotal: 9 kB\nMemAvailable:   2048 kB\n", 2 << 20), ("MemTotal: 9 kB\n", None), (None, None)],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from batchsent.config import UNAVAILABLE_VALUES
-from batchsent.machine import has_native_bf16
+from batchsent.machine import has_native_bf16, is_bf16_faster
 from contenders import Contender, Setting
 
 CPU_ROWS = (1, 4, 8, 16)
@@ -30,7 +30,7 @@ def contenders_for(device: str) -> tuple[Contender, ...]:
 
 def _cpu() -> tuple[Contender, ...]:
     floats = ("fp32", "bf16") if has_native_bf16() else ("fp32",)
-    fastest_float = floats[-1]
+    chosen_by_auto = "bf16" if is_bf16_faster() else "fp32"
     return (
         *(_products_on_cpu(p) for p in floats),
         *(_products_on_cpu(p, "openvino") for p in (*floats, "int8")),
@@ -48,7 +48,7 @@ def _cpu() -> tuple[Contender, ...]:
         ),
         *(_engine_on_cpu(p, "torch") for p in floats),
         *(_engine_on_cpu(p, "openvino") for p in (*floats, "int8")),
-        *(_job_on_cpu(p) for p in (fastest_float, "int8")),
+        *(_job_on_cpu(p) for p in (chosen_by_auto, "int8")),
     )
 
 

@@ -39,7 +39,9 @@ def read_calibration(path: str) -> Calibration:
         is_temperature = math.isfinite(found.temperature) and found.temperature > 0
     except OSError as error:
         raise UsageError(
-            f"--calibration {path} cannot be read ({error.strerror})", "a file of 'evaluate --calibrate'", "check the path"
+            f"--calibration {path} cannot be read ({error.strerror})",
+            "a file of 'evaluate --calibrate'",
+            "check the path",
         ) from error
     except (ValueError, TypeError):
         is_temperature = False

@@ -144,15 +144,24 @@ class ScoreConfig:
         choices=("truncate", "window"),
     )
     window_overlap: int | None = option(
-        None, "Tokens that two windows share; a quarter of them if not given.", kind="identity", group=MODEL, metavar="N", minimum=0
+        None,
+        "Tokens that two windows share; a quarter of them if not given.",
+        kind="identity",
+        group=MODEL,
+        metavar="N",
+        minimum=0,
     )
     window_aggregate: str | None = option(
-        None, "How the windows of a text are combined; mean if not given.", kind="identity", group=MODEL, choices=("mean", "max")
+        None,
+        "How the windows of a text are combined; mean if not given.",
+        kind="identity",
+        group=MODEL,
+        choices=("mean", "max"),
     )
 
     precision: str = option(
         AUTO,
-        "auto: fp16 on CUDA, bf16 on a CPU that has it natively, else fp32. int8 needs openvino.",
+        "auto: fp16 on CUDA, bf16 on a CPU where that is faster, else fp32. int8 needs openvino.",
         kind="identity",
         group=SPEED,
         choices=(AUTO, "fp32", "fp16", "fp16-weights", "bf16", "int8"),
@@ -311,7 +320,9 @@ def _require_windows(config: ScoreConfig) -> None:
     given = [name for name in ("window_overlap", "window_aggregate") if getattr(config, name) is not None]
     if given and config.long_text != "window":
         raise UsageError(
-            f"--{option_name(given[0])} with --long-text {config.long_text}", "--long-text window", "pass it, or drop this"
+            f"--{option_name(given[0])} with --long-text {config.long_text}",
+            "--long-text window",
+            "pass it, or drop this",
         )
 
 

@@ -37,6 +37,25 @@ def has_native_bf16() -> bool:
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def is_bf16_faster() -> bool:
+    """Whether the CPU multiplies bfloat16 faster than float32, so that less precision buys something.
+
+    Not so on Intel's from Sapphire Rapids on (they are the ones with AVX-512 FP16) where a virtual machine hides AMX:
+    their AVX-512 instruction for bfloat16 has half the rate of float32's. docs/benchmarks.md has the measurement.
+    """
+    if not has_native_bf16():
+        return False
+    flags = cpu_flags()
+    return bool(flags & {"amx_bf16", "bf16"}) or not (_is_intel() and "avx512_fp16" in flags)
+
+
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
 def choose_device(asked: str) -> str:
     """'cpu' or 'cuda:N' for ``--device``. Raises UsageError if what was asked for by name is not there."""
     if asked == "cpu":
@@ -64,7 +83,7 @@ def choose_precision(asked: str, device: str, task: str = "sequence-classificati
         if task != "text-to-text":
             return "fp16"
         return "bf16" if _has_bf16_on_cuda() else "fp32"
-    return "bf16" if has_native_bf16() else "fp32"
+    return "bf16" if is_bf16_faster() else "fp32"
 
 
 def _has_bf16_on_cuda() -> bool:

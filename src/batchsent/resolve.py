@@ -20,8 +20,8 @@ from batchsent.models.resolution import ModelSource
 
 log = logging.getLogger(__name__)
 
-OPENVINO_BATCH_TOKENS = 2_048
-"""As many as leave the activations of each of the passes in its core's cache."""
+OPENVINO_BATCH_TOKENS = 1_024
+"""As many as leave the activations of each of the passes in its core's cache: half of what a pass on all cores takes."""
 CPU_BATCH_TOKENS = 2_048
 """The activations of so many tokens stay in a core's cache; from 1,024 to 4,096 the rate is within a few percent."""
 CUDA_BATCH_TOKENS = 33_792

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from batchsent.models.graphs import calibration_version
 from batchsent.models.loading import prompt_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
 from batchsent.preparation import inspect_shards
-from batchsent.records import EncodedTexts, ShardDigest
+from batchsent.records import EncodedTexts, ShardDigest, TokenBatch
 from batchsent.resolve import resolve
 from batchsent.schema import TEXT
 from batchsent.stages.planner import plan_shards
@@ -117,6 +117,7 @@ def _trials(
 ) -> Iterator[Trial]:
     """Every budget, the budgets in turn, after a round that warms up."""
     from batchsent.models.loading import load_model
+    from batchsent.stages.batcher import batch_part
 
     model = load_model(identity, source.directory, device, check)
     budgets = CPU_BUDGETS if device == "cpu" else CUDA_BUDGETS
@@ -124,7 +125,8 @@ def _trials(
     for round_index in range(ROUNDS + 1):
         for budget in budgets:
             check()
-            taken = _seconds(model, texts, budget, encoder.special_token_count)
+            part = batch_part(texts, batch_tokens=budget, special_token_count=encoder.special_token_count)
+            taken = forward_seconds(model, part.batches)
             if round_index:
                 seconds[budget].append(taken)
     tokens = sum(len(ids) for ids in texts.ids)
@@ -133,10 +135,8 @@ def _trials(
         yield Trial(identity.backend, identity.precision, identity.threads, budget, rate)
 
 
-def _seconds(model: Model, texts: EncodedTexts, budget: int, special_token_count: int) -> float:
-    from batchsent.stages.batcher import batch_part
-
-    batches = batch_part(texts, batch_tokens=budget, special_token_count=special_token_count).batches
+def forward_seconds(model: Model, batches: Iterable[TokenBatch]) -> float:
+    """Bare forward passes over ``batches``, as many in flight as in a run."""
     in_flight: deque[Callable[[], Any]] = deque()
     began = time.perf_counter()
     for batch in batches:

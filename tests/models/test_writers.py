@@ -99,7 +99,14 @@ def test_equal_to_the_library_one_by_one(models: dict[str, Path], name: str, ver
 
 
 @pytest.mark.parametrize(
-    "template", ["{text}", "Review: {text}\nSentiment: ", "{text} It was", "\u8bc4\u8bba\uff1a{text}\n\u60c5\u611f\uff1a", "x {text}  "]
+    "template",
+    [
+        "{text}",
+        "Review: {text}\nSentiment: ",
+        "{text} It was",
+        "\u8bc4\u8bba\uff1a{text}\n\u60c5\u611f\uff1a",
+        "x {text}  ",
+    ],
 )
 @pytest.mark.parametrize("name", MAKERS)
 def test_equal_for_templates_of_any_form(models: dict[str, Path], name: str, template: str) -> None:
@@ -140,7 +147,9 @@ def test_what_stands_before_every_text_is_computed_once(
     )
     encoder = Encoder(models[name], 150, prompt=prompt)
     part = batch_part(
-        encoder.encode(pa.chunked_array([["good film"]])), batch_tokens=1, special_token_count=encoder.special_token_count
+        encoder.encode(pa.chunked_array([["good film"]])),
+        batch_tokens=1,
+        special_token_count=encoder.special_token_count,
     )
     model.start(part.batches[0])()
     shared = len(prompts.prompt_ids(load_tokenizer(models[name]), prompt).before)

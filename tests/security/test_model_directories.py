@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -63,7 +64,7 @@ def load(directory: Path) -> tuple[ModelSource, list[list[float]]]:
     """All that a run does with a model: its files, and the logits of a text."""
     source = resolve_model(str(directory), None, sha256_of)
     describe(directory)
-    rows = [ids.tolist() for ids in Encoder(directory, 64).token_ids(["good film"])]
+    rows = [ids.tolist() for ids in Encoder(directory, 64).encode(pa.chunked_array([["good film"]])).ids]
     model = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1)
     return source, model.start(batch_of(rows))().tolist()
 

@@ -39,9 +39,9 @@ class SumModel:
         return np.stack([sums / 30, 1 - sums / 50, sums * 0], axis=1).astype(np.float32)
 
 
-def expected(tokens: list[int], multi_label: bool) -> list[float]:
+def expected(tokens: list[int], multi_label: bool, temperature: float = 1.0) -> list[float]:
     total = sum(tokens) % 97
-    logits = torch.tensor([total / 30, 1 - total / 50, 0.0])
+    logits = torch.tensor([total / 30, 1 - total / 50, 0.0]) / temperature
     values: list[float] = (torch.sigmoid(logits) if multi_label else torch.softmax(logits, -1)).tolist()
     return values
 
@@ -60,7 +60,7 @@ def test_every_record_gets_its_own_prediction(
 ) -> None:
     ids = [np.arange(length, dtype=np.int32) * 7 + index + 1 for index, length in enumerate(lengths)]
     of_record = np.array([min(r, len(ids) - 1) for r in records], np.int32)
-    texts = EncodedTexts(ids, np.zeros(len(ids), bool), of_record, 0, 0.0)
+    texts = EncodedTexts(ids, np.ones(len(ids), np.int32), np.zeros(len(ids), bool), of_record, 0, 0.0)
     encoded = batch_part(texts, batch_tokens=budget, special_token_count=1)
     part = Part(SHARD, "u", 0, read_records(of_record), Position(len(records)), is_last=True)
     # The same part three times: what one leaves in flight must not get into the next.
@@ -86,6 +86,50 @@ def test_every_record_gets_its_own_prediction(
             assert row["label"] == LABELS[int(np.argmax(wanted))]
             assert row["probability"] == max(row["probabilities"].values())
             assert (row["reason"], row["token_count"]) == (None, lengths[text])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=12),
+    budget=st.integers(1, 60),
+    aggregate=st.sampled_from(["mean", "max"]),
+    multi_label=st.booleans(),
+    temperature=st.sampled_from([None, 0.5, 3.0]),
+)
+def test_the_windows_of_a_text_become_one_prediction(
+    texts: list[list[int]], budget: int, aggregate: str, multi_label: bool, temperature: float | None
+) -> None:
+    lengths = [length for windows in texts for length in windows]
+    ids = [np.arange(length, dtype=np.int32) * 7 + index + 1 for index, length in enumerate(lengths)]
+    counts, of_record = np.array([len(windows) for windows in texts], np.int32), np.arange(len(texts), dtype=np.int32)
+    encoded = batch_part(
+        EncodedTexts(ids, counts, np.zeros(len(texts), bool), of_record, 0, 0.0),
+        batch_tokens=budget,
+        special_token_count=0,
+    )
+    part = Part(SHARD, "u", 0, read_records(of_record), Position(len(texts)), is_last=True)
+    model = SumModel(10, 1)
+    [(_, _, predictions)] = classify(
+        [(part, encoded)],
+        model,
+        label_count=3,
+        multi_label=multi_label,
+        check=lambda: None,
+        temperature=temperature,
+    )
+    found = restore(part, encoded, predictions, LABELS, window_aggregate=aggregate, multi_label=multi_label).table
+    ends = np.cumsum(counts).tolist()
+    for row, end, windows in zip(found.to_pylist(), ends, texts, strict=True):
+        own = ids[end - len(windows) : end]
+        if max(windows) > 10:  # one window does not fit, so nothing is known of the text
+            assert (row["reason"], row["label"], row["window_count"]) == ("out_of_memory", None, None)
+            continue
+        each = np.array([expected(window.tolist(), multi_label, temperature or 1.0) for window in own])
+        wanted = each.mean(0) if aggregate == "mean" else each.max(0)
+        if aggregate == "max" and not multi_label:
+            wanted /= wanted.sum()
+        np.testing.assert_allclose([row["probabilities"][label] for label in LABELS], wanted, atol=1e-6)
+        assert (row["window_count"], row["token_count"]) == (len(windows), sum(windows))
 
 
 def read_records(of_record: Any) -> pa.Table:

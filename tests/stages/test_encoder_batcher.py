@@ -102,8 +102,41 @@ def test_unknown_tokens_are_counted() -> None:
 
 
 def test_a_length_without_room_for_text_is_refused() -> None:
-    with pytest.raises(ModelError, match="special tokens"):
+    with pytest.raises(ModelError, match="more than the 2 tokens around a text"):
         Encoder(EMBEDDED_DIRECTORY, 2)
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 5, 13])
+@pytest.mark.parametrize("count", [1, 14, 15, 28, 100, 3_000])
+def test_windows_cover_a_text(overlap: int, count: int) -> None:
+    words = ["good", "film", "bad", "the", "kettle"]
+    text = " ".join(words[i % 5] for i in range(count))
+    whole = Encoder(EMBEDDED_DIRECTORY, 10_000).encode(pa.chunked_array([[text]])).ids[0].tolist()
+    encoded = Encoder(EMBEDDED_DIRECTORY, 16, window_overlap=overlap).encode(pa.chunked_array([["bad", text, "film"]]))
+    windows = [ids.tolist() for ids in encoded.ids][1:-1]
+    assert encoded.window_counts.tolist() == [1, len(windows), 1]
+    assert not encoded.truncated.any()
+    if len(whole) <= 16:
+        assert windows == [whole]
+        return
+    own = whole[1:-1]
+    assert {len(window) for window in windows} == {16}
+    assert all(window[0] == whole[0] and window[-1] == whole[-1] for window in windows)
+    starts = [*range(0, len(own) - 14, 14 - overlap), len(own) - 14]
+    assert [window[1:-1] for window in windows] == [own[start : start + 14] for start in starts]
+
+
+def test_an_overlap_without_progress_is_refused() -> None:
+    with pytest.raises(ModelError, match="--window-overlap 14; expected fewer than the 14 tokens"):
+        Encoder(EMBEDDED_DIRECTORY, 16, window_overlap=14)
+
+
+def test_the_tokens_of_a_text_are_those_of_its_windows() -> None:
+    ids = [np.ones(length, np.int32) for length in (3, 9, 4, 4, 2)]
+    texts = EncodedTexts(ids, np.array([1, 3, 1], np.int32), np.zeros(3, bool), np.empty(0, np.int32), 0, 0.0)
+    part = batch_part(texts, batch_tokens=10, special_token_count=2)
+    assert part.token_counts.tolist() == [3, 17, 2]
+    assert sorted(part.window_indices.tolist()) == [0, 1, 2, 3]
 
 
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -123,7 +156,7 @@ def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records: list[int]) -> None:
     ids = [np.arange(1, length + 1, dtype=np.int32) + 1000 * index for index, length in enumerate(lengths)]
     text_of_record = np.array([r for r in records if r < len(lengths)], np.int32)
-    texts = EncodedTexts(ids, np.zeros(len(ids), bool), text_of_record, 0, 0.0)
+    texts = EncodedTexts(ids, np.ones(len(ids), np.int32), np.zeros(len(ids), bool), text_of_record, 0, 0.0)
     part = batch_part(texts, batch_tokens=budget, special_token_count=2)
     seen: dict[int, list[int]] = {}
     padding = 0
@@ -147,7 +180,7 @@ def test_sort_cut_and_pad_lose_nothing(lengths: list[int], budget: int, records:
 @given(lengths=st.lists(st.integers(2, 200), max_size=80), budget=st.integers(1, 3000))
 def test_packing_loses_nothing(lengths: list[int], budget: int) -> None:
     ids = [np.arange(1, length + 1, dtype=np.int32) + 1000 * index for index, length in enumerate(lengths)]
-    texts = EncodedTexts(ids, np.zeros(len(ids), bool), np.empty(0, np.int32), 0, 0.0)
+    texts = EncodedTexts(ids, np.ones(len(ids), np.int32), np.zeros(len(ids), bool), np.empty(0, np.int32), 0, 0.0)
     part = batch_part(texts, batch_tokens=budget, special_token_count=2, batching="packed")
     seen: dict[int, list[int]] = {}
     computed = 0
@@ -171,13 +204,15 @@ def test_packing_loses_nothing(lengths: list[int], budget: int) -> None:
 
 
 def test_many_short_texts_meet_the_limit_of_texts() -> None:
-    texts = EncodedTexts([np.ones(3, np.int32)] * 100, np.zeros(100, bool), np.empty(0, np.int32), 0, 0.0)
+    texts = EncodedTexts(
+        [np.ones(3, np.int32)] * 100, np.ones(100, np.int32), np.zeros(100, bool), np.empty(0, np.int32), 0, 0.0
+    )
     part = batch_part(texts, batch_tokens=160, special_token_count=2, batching="packed")
     assert [len(batch.lengths) for batch in part.batches] == [20] * 5
 
 
 def test_padded_batches_are_filled_up_to_nothing() -> None:
-    texts = EncodedTexts([np.ones(3, np.int32)], np.zeros(1, bool), np.empty(0, np.int32), 0, 0.0)
+    texts = EncodedTexts([np.ones(3, np.int32)], np.ones(1, np.int32), np.zeros(1, bool), np.empty(0, np.int32), 0, 0.0)
     (batch,) = batch_part(texts, batch_tokens=160, special_token_count=2).batches
     assert (batch.capacity, batch.smaller()) == (0, [])
 

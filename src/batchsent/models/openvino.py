@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsent.errors import DeviceError, UsageError
-from batchsent.machine import has_native_bf16
+from batchsent.machine import is_bf16_faster
 from batchsent.records import TokenBatch
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def import_openvino() -> Any:
 def compile_graph(graph: Any, *, precision: str, threads: int) -> Any:
     """``graph`` for ``threads`` passes at once, each on one thread, in ``precision`` ('fp32', 'bf16' or 'int8').
 
-    What int8 does not quantize is computed in bf16 where the processor has it.
+    What int8 does not quantize is computed in bf16 where that is faster than fp32.
     """
     openvino = import_openvino()
-    is_half = precision == "bf16" or (precision == "int8" and has_native_bf16())
+    is_half = precision == "bf16" or (precision == "int8" and is_bf16_faster())
     return openvino.Core().compile_model(
         graph,
         "CPU",

@@ -196,7 +196,9 @@ def _rendered(tokenizer: Any, kind: str, template: str) -> tuple[str, str]:
         whole = first + template + (last if kind == "text-to-text" else "")
     before, place, after = whole.partition(PLACE)
     if not place or PLACE in after:
-        raise ModelError("the chat template of the model changes the prompt", "one that keeps it", "choose another model")
+        raise ModelError(
+            "the chat template of the model changes the prompt", "one that keeps it", "choose another model"
+        )
     return before, after
 
 

@@ -100,10 +100,16 @@ def _processor() -> list[tuple[str, str]]:
     return [
         ("model", _cpu_model()),
         ("cores", f"{machine.available_cores()} may be used, of {os.cpu_count()}"),
-        ("native bf16", "yes" if machine.has_native_bf16() else "no (bf16 is emulated, and slow)"),
+        ("native bf16", _native_bf16()),
         ("AVX-512 VNNI", "yes" if "avx512_vnni" in machine.cpu_flags() else "no"),
         ("memory free", "not known on this system" if free is None else _size(free)),
     ]
+
+
+def _native_bf16() -> str:
+    if not machine.has_native_bf16():
+        return "no (bf16 is emulated, and slow)"
+    return "yes" if machine.is_bf16_faster() else "yes, but slower than fp32 (without AMX, on this processor)"
 
 
 def _cpu_model() -> str:
