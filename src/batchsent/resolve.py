@@ -91,7 +91,9 @@ def resolve(
         rendered_prompt=(model.prompt.before, model.prompt.after) if model.prompt else None,
         verbalizers=model.prompt.words if model.prompt else (),
         calibrate_prompt=config.calibrate_prompt,
-        temperature=temperature_of(config.calibration, source.version),
+        temperature=temperature_of(
+            config.calibration, source.version, model.prompt.description if model.prompt else None
+        ),
         precision=precision,
         calibration_texts=calibration_version() if precision == "int8" else None,
         backend=backend,

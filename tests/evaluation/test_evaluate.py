@@ -116,7 +116,7 @@ def test_models_of_every_family_side_by_side(
     assert [model.setting.task for model in found.models] == [
         "sequence-classification", "text-to-text", "sequence-classification",
     ]  # fmt: skip
-    assert found.models[1].setting.prompt is not None
+    assert found.models[1].setting.asked is not None
     assert found.models[2].meanings == {"NEGATIVE": "bad", "POSITIVE": "good"}
     assert [(c.first, c.second) for c in found.comparisons] == [
         ("tiny-bert", "tiny-t5"), ("tiny-bert", "other"), ("tiny-t5", "other"),

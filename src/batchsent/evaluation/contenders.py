@@ -44,7 +44,7 @@ def contenders(config: EvaluateConfig) -> list[Contender]:
             verbalizer=scoring.verbalizer,
             calibrate_prompt=scoring.calibrate_prompt,
         )
-        temperature_of(scoring.calibration, source.version)
+        temperature_of(scoring.calibration, source.version, _asked(answers))
         name = source.name if counts[source.name] == 1 else asked
         found.append(Contender(name, answers, replace(scoring, model=asked)))
     # The rows are the same for all, so that the texts need be kept once.
@@ -76,7 +76,11 @@ def _require_use(asked: ScoreConfig, scorings: list[ScoreConfig], sources: list[
                 "leave it out, or name one",
             )
     if asked.calibration and not any(scoring.calibration for scoring in scorings):
-        temperature_of(asked.calibration, sources[0].version)
+        temperature_of(asked.calibration, sources[0].version, None)
+
+
+def _asked(answers: Answers) -> str | None:
+    return answers.prompt.description if answers.prompt else None
 
 
 def ids_of(contender: Contender, cells: set[Cell], config: EvaluateConfig) -> dict[str, int]:

@@ -44,7 +44,7 @@ def write(evaluation: Evaluation, config: EvaluateConfig) -> None:
     fit = evaluation.temperature
     if config.calibrate is not None and fit is not None:
         setting = evaluation.models[0].setting
-        calibration = Calibration(fit.temperature, setting.model, setting.version, fit.row_count)
+        calibration = Calibration(fit.temperature, setting.model, setting.version, setting.asked, fit.row_count)
         write_file(_calibration_path(config.calibrate), calibration.to_json())
     folder = _folder(config)
     if folder is None:

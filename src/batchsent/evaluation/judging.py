@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from batchsent.calibration import asked_by
 from batchsent.errors import UsageError, without_secrets
 from batchsent.evaluation.comparison import compare
 from batchsent.evaluation.config import EvaluateConfig
@@ -143,7 +144,7 @@ def _evaluated(judged: _Judged, cells: list[Cell], worst: tuple[WorstError, ...]
             batching=identity.batching,
             max_length=identity.max_length,
             long_text=identity.long_text,
-            prompt=identity.prompt,
+            asked=asked_by(identity.prompt, identity.verbalizers, is_calibrated=identity.calibrate_prompt),
             temperature=identity.temperature,
         ),
         meanings={value: outcomes.labels[index] for value, index in sorted(judged.meanings.items())},

@@ -41,7 +41,8 @@ class Setting:
     batching: str
     max_length: int
     long_text: str
-    prompt: str | None
+    asked: str | None
+    """The prompt and its words; None where a classification head answers."""
     temperature: float | None
 
 

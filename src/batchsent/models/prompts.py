@@ -13,6 +13,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from batchsent.calibration import asked_by
 from batchsent.errors import ModelError, UsageError
 from batchsent.models.pretrained import load_tokenizer
 
@@ -76,6 +77,11 @@ class Prompt:
     """What stands for each label. It follows ``after``."""
     is_calibrated: bool
     """Whether the model's own bias for a label is removed."""
+
+    @property
+    def description(self) -> str | None:
+        """What a temperature is fitted with."""
+        return asked_by(self.template, self.words, is_calibrated=self.is_calibrated)
 
 
 @dataclass(frozen=True)
