@@ -41,9 +41,7 @@ def main() -> None:
     encoded = encoder.encode(pa.chunked_array([imdb_like_texts(arguments.rows)]))
     tokens = sum(map(len, encoded.ids))
     batches = {
-        budget: batch_part(
-            encoded, batch_tokens=budget, special_token_count=encoder.special_token_count
-        ).batches
+        budget: batch_part(encoded, batch_tokens=budget, special_token_count=encoder.special_token_count).batches
         for budget in BUDGETS
     }
     rows = []

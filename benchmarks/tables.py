@@ -45,9 +45,8 @@ def _environment(found: Result) -> str:
     named = ", ".join(f"{name} {versions[name]}" for name in NAMED if name in versions)
     bf16 = "" if found["native_bf16"] else "no "
     slower = ", slower than fp32" if found["native_bf16"] and not found.get("faster_bf16", True) else ""
-    return (
-        f"`{found['command']}`, {found['date']}, {found['cores']} cores of {found['cpu']} ({bf16}native bf16{slower}), {named}."
-    )
+    machine = f"{found['cores']} cores of {found['cpu']} ({bf16}native bf16{slower})"
+    return f"`{found['command']}`, {found['date']}, {machine}, {named}."
 
 
 def _equality(result: Result) -> list[str]:

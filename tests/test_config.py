@@ -70,15 +70,7 @@ CHOICES = {
 }
 
 NOT_YET = {
-    "task": ("text-to-text", "causal"),
-    "long_text": ("window",),
     "engine": ("ray",),
-    "prompt": ("Is this good? {text}",),
-    "verbalizer": (("POSITIVE=good",),),
-    "calibrate_prompt": (True,),
-    "calibration": ("temperature.json",),
-    "window_overlap": (16, 0),
-    "window_aggregate": ("mean", "max"),
     "baseline": ("manifest.json",),
     "max_drift": (0.1, 0.0),
     "audit": (5,),
@@ -109,6 +101,11 @@ def identity_of(**settings: Any) -> Identity:
         "labels": ("NEGATIVE", "POSITIVE"),
         "multi_label": False,
         "task": "sequence-classification",
+        "prompt": None,
+        "rendered_prompt": None,
+        "verbalizers": (),
+        "calibrate_prompt": False,
+        "temperature": None,
         "precision": "fp32",
         "calibration_texts": None,
         "backend": "torch",
@@ -118,6 +115,8 @@ def identity_of(**settings: Any) -> Identity:
         "rows_per_part": 2048,
         "max_length": 128,
         "long_text": "truncate",
+        "window_overlap": None,
+        "window_aggregate": None,
     }
     return Identity(**(values | settings))
 
@@ -179,7 +178,8 @@ def test_every_choice_is_taken_or_not_available(name: str) -> None:
             with pytest.raises(NotAvailableError):
                 config_of(**{name: choice})
         else:
-            assert getattr(config_of(**{name: choice}), name) == choice
+            needed = {"long_text": "window"} if name == "window_aggregate" else {}
+            assert getattr(config_of(**needed | {name: choice}), name) == choice
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))
@@ -390,6 +390,11 @@ OTHER: dict[str, object] = {
     "labels": ("POSITIVE", "NEGATIVE"),
     "multi_label": True,
     "task": "causal",
+    "prompt": "{text}?",
+    "rendered_prompt": ("<s>", "?"),
+    "verbalizers": ("bad", "good"),
+    "calibrate_prompt": True,
+    "temperature": 1.5,
     "precision": "bf16",
     "calibration_texts": "22" * 32,
     "backend": "openvino",
@@ -399,6 +404,8 @@ OTHER: dict[str, object] = {
     "rows_per_part": 2047,
     "max_length": 127,
     "long_text": "window",
+    "window_overlap": 16,
+    "window_aggregate": "max",
 }
 
 
@@ -424,7 +431,7 @@ def test_what_is_not_an_identity_is_refused(data: bytes) -> None:
         Identity.from_json(data)
 
 
-@pytest.mark.parametrize("change", [{"window_overlap": 3}, {"labels": 5}, {"keep": None}])
+@pytest.mark.parametrize("change", [{"window": 3}, {"labels": 5}, {"temperature": 2.0}])
 def test_an_identity_of_another_shape_is_refused(change: dict[str, object]) -> None:
     values = json.loads(identity_of().to_json()) | change
     with pytest.raises((ValueError, TypeError)):
@@ -448,6 +455,9 @@ ASKED_OTHERWISE: dict[str, object] = {
     "threads": 3,
     "rows_per_part": 2047,
     "max_length": 127,
+    "task": "causal",
+    "calibrate_prompt": True,
+    "long_text": "window",
 }
 KEPT = {"keep": ("id", "stars=rating")}
 
@@ -460,12 +470,12 @@ def test_a_changed_option_is_named(name: str) -> None:
     assert " → " in changes[0]
 
 
-@pytest.mark.parametrize(("name", "value"), [("task", "causal"), ("backend", "x"), ("long_text", "x")])
-def test_a_recorded_setting_that_is_not_asked_for_is_named(name: str, value: str) -> None:
-    # These have one available value now, so the difference is on the recorded side.
-    asked = config_of(**KEPT, task="sequence-classification", backend="torch", long_text="truncate")
-    (change,) = changed_fields(asked, identity_of(**{name: value}))
-    assert change.startswith(f"{option_name(name)}: {value} → ")
+@pytest.mark.parametrize(("name", "value"), [("window_overlap", 7), ("window_aggregate", "mean")])
+def test_settings_of_windows_are_compared_where_they_are_given(name: str, value: object) -> None:
+    recorded = identity_of(long_text="window", window_overlap=16, window_aggregate="max")
+    assert changed_fields(config_of(**KEPT, long_text="window"), recorded) == []
+    (change,) = changed_fields(config_of(**KEPT, long_text="window", **{name: value}), recorded)
+    assert change.startswith(f"{option_name(name)}: ")
 
 
 @pytest.mark.parametrize("name", ["text_column", "label_column", "encoding", "delimiter", "limit", "keep_all"])
@@ -521,4 +531,5 @@ def test_every_available_identity_option_is_compared_or_is_the_models() -> None:
         for name, (_, kind) in TABLE.items()
         if kind == "identity" and name.replace("-", "_") not in NOT_YET
     }
-    assert available - {"model", "revision"} == set(ASKED_OTHERWISE)
+    of_the_model = {"model", "revision", "prompt", "verbalizer", "calibration"}
+    assert available - of_the_model - {"window_overlap", "window_aggregate"} == set(ASKED_OTHERWISE)

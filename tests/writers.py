@@ -15,7 +15,8 @@ _TRAINING = [
     " ".join(WORDS),
     "Is the following review positive or negative? Review: Sentiment (positive or negative): Answer with one word.",
     "the sentiment of this review is positive, that one negative; Positive Negative very good, very bad",
-    "\u8bc4\u8bba\uff1a\u5f88\u597d\u3002\u60c5\u611f\uff08\u6b63\u9762\u6216\u8d1f\u9762\uff09\uff1a\u8d1f\u9762 \u6b63\u9762 it's \U0001f600 caf\u00e9",
+    "\u8bc4\u8bba\uff1a\u5f88\u597d\u3002\u60c5\u611f\uff08\u6b63\u9762\u6216\u8d1f\u9762\uff09\uff1a",
+    "\u8d1f\u9762 \u6b63\u9762 it's \U0001f600 caf\u00e9",
 ]
 
 
@@ -37,7 +38,8 @@ def make_t5(directory: Path) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     _save(tokenizer, directory, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", model_max_length=256)
     torch.manual_seed(0)
-    config = T5Config(
+    make: Any = T5Config
+    config = make(
         vocab_size=tokenizer.get_vocab_size(),
         d_model=32,
         d_kv=16,
@@ -45,7 +47,7 @@ def make_t5(directory: Path) -> Path:
         num_layers=2,
         num_heads=2,
         decoder_start_token_id=0,
-        initializer_factor=3.0,  # so that texts differ in their likelihoods
+        initializer_factor=1.0,
     )
     T5ForConditionalGeneration(config).save_pretrained(directory)
     return directory
@@ -74,7 +76,7 @@ def make_gpt2(directory: Path) -> Path:
 
 
 def make_llama(directory: Path, *, chat: bool = False, **settings: Any) -> Path:
-    """A Llama-like decoder with grouped heads, whose tokenizer begins a text with <s>; with a chat template if asked."""
+    """A Llama-like decoder with grouped heads, whose tokenizer begins a text with <s>; for chats if asked."""
     import torch
     from tokenizers import processors
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -2,6 +2,7 @@
 
     import batchsent
     report = batchsent.score("reviews.csv", output="scored", keep=["review_id"])
+    evaluation = batchsent.evaluate("labelled.csv", label_column="sentiment")
 
 Importing this loads neither torch nor transformers.
 """
@@ -12,11 +13,12 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["score"]
+__all__ = ["score", "evaluate"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from batchsent.evaluation.results import Evaluation
     from batchsent.reporting.run_report import RunReport
 
 
@@ -31,8 +33,45 @@ def score(
     from batchsent.config import ScoreConfig
     from batchsent.job import run_job
 
-    given = (str(inputs),) if isinstance(inputs, str | PathLike) else tuple(map(str, inputs))
-    listed: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
-    }
-    return run_job(ScoreConfig(inputs=given, output=str(output), **listed))
+    return run_job(ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options)))
+
+
+def evaluate(
+    inputs: str | PathLike[str] | Iterable[str | PathLike[str]],
+    *,
+    label_column: str,
+    models: Iterable[str] = ("embedded",),
+    maps: Iterable[str] = (),
+    calibrate: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    worst: int = 10,
+    **options: Any,
+) -> Evaluation:
+    """Judge ``models`` on labelled ``inputs``; returns their metrics, writes what ``output`` and ``calibrate`` name.
+
+    ``maps`` are those of ``--map``, such as "4,5=POSITIVE"; ``options`` are those that ``batchsent evaluate`` shares
+    with ``score``. Raises as :func:`score`.
+    """
+    from batchsent.config import ScoreConfig
+    from batchsent.evaluation.config import EvaluateConfig
+    from batchsent.evaluation.run import evaluate
+
+    scoring = ScoreConfig(inputs=_names(inputs), output="-", max_reject_rate=1.0, **_frozen(options))
+    config = EvaluateConfig(
+        scoring=scoring,
+        label_column=label_column,
+        models=_names(models),
+        maps=_names(maps),
+        calibrate=None if calibrate is None else str(calibrate),
+        output=None if output is None else str(output),
+        worst=worst,
+    )
+    return evaluate(config)
+
+
+def _names(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> tuple[str, ...]:
+    return (str(given),) if isinstance(given, str | PathLike) else tuple(map(str, given))
+
+
+def _frozen(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}

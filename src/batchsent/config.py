@@ -144,10 +144,19 @@ class ScoreConfig:
         choices=("truncate", "window"),
     )
     window_overlap: int | None = option(
-        None, "Tokens that two windows share; a quarter of them if not given.", kind="identity", group=MODEL, metavar="N", minimum=0
+        None,
+        "Tokens that two windows share; a quarter of them if not given.",
+        kind="identity",
+        group=MODEL,
+        metavar="N",
+        minimum=0,
     )
     window_aggregate: str | None = option(
-        None, "How the windows of a text are combined; mean if not given.", kind="identity", group=MODEL, choices=("mean", "max")
+        None,
+        "How the windows of a text are combined; mean if not given.",
+        kind="identity",
+        group=MODEL,
+        choices=("mean", "max"),
     )
 
     precision: str = option(
@@ -326,7 +335,9 @@ def _require_windows(config: ScoreConfig) -> None:
     given = [name for name in ("window_overlap", "window_aggregate") if getattr(config, name) is not None]
     if given and config.long_text != "window":
         raise UsageError(
-            f"--{option_name(given[0])} with --long-text {config.long_text}", "--long-text window", "pass it, or drop this"
+            f"--{option_name(given[0])} with --long-text {config.long_text}",
+            "--long-text window",
+            "pass it, or drop this",
         )
 
 

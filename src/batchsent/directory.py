@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from batchsent import checkpoint
-from batchsent.calibration import temperature_of
+from batchsent.calibration import asked_by, temperature_of
 from batchsent.config import ScoreConfig
 from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError, without_secrets
 from batchsent.identity import Identity, changed_fields
@@ -98,7 +98,8 @@ def model_source(identity: Identity, config: ScoreConfig, hash_file: HashFile) -
 
 
 def _calibration_changes(config: ScoreConfig, recorded: Identity) -> list[str]:
-    temperature = temperature_of(config.calibration, recorded.model_version)
+    asked = asked_by(recorded.prompt, recorded.verbalizers, is_calibrated=recorded.calibrate_prompt)
+    temperature = temperature_of(config.calibration, recorded.model_version, asked)
     if temperature == recorded.temperature:
         return []
     return [f"calibration: temperature {recorded.temperature or 'none'} → {temperature or 'none'}"]

@@ -100,7 +100,7 @@ def choose_precision(asked: str, device: str, task: str = "sequence-classificati
 def _has_bf16_on_cuda() -> bool:
     import torch
 
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def require_precision(precision: str, device: str, backend: str, task: str = "sequence-classification") -> None:

@@ -21,7 +21,7 @@ from batchsent.models.resolution import ModelSource
 log = logging.getLogger(__name__)
 
 OPENVINO_BATCH_TOKENS = 1_024
-"""As many as leave the activations of each of the passes in its core's cache: half of what a pass on all cores takes."""
+"""As many as leave the activations of each pass in its core's cache: half of what a pass on all cores takes."""
 CPU_BATCH_TOKENS = 2_048
 """The activations of so many tokens stay in a core's cache; from 1,024 to 4,096 the rate is within a few percent."""
 CUDA_BATCH_TOKENS = 33_792
@@ -91,7 +91,9 @@ def resolve(
         rendered_prompt=(model.prompt.before, model.prompt.after) if model.prompt else None,
         verbalizers=model.prompt.words if model.prompt else (),
         calibrate_prompt=config.calibrate_prompt,
-        temperature=temperature_of(config.calibration, source.version),
+        temperature=temperature_of(
+            config.calibration, source.version, model.prompt.description if model.prompt else None
+        ),
         precision=precision,
         calibration_texts=calibration_version() if precision == "int8" else None,
         backend=backend,

@@ -309,6 +309,37 @@ class LocalStore:
             posix.close(descriptor)  # cleared as an orphan before it was locked
 
 
+def require_writable(folder: Path) -> None:
+    """Make ``folder``, if it is missing, and see that files can be made in it. Raises UsageError if they cannot."""
+    with _translated(str(folder)):
+        _make_directories(folder)
+        temporary = _temporary_in(folder)
+        posix.close(posix.create(temporary))
+        posix.unlink(temporary)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make ``path`` hold ``data``, all or nothing, durably: a file that stands by itself, in no DIR of a run."""
+    with _translated(str(path)):
+        temporary = _temporary_in(path.parent)
+        descriptor = posix.create(temporary)
+        try:
+            posix.write(descriptor, memoryview(data))
+            posix.fsync(descriptor)
+            posix.rename(temporary, path)
+        except BaseException:
+            posix.unlink(temporary)
+            raise
+        finally:
+            posix.close(descriptor)
+        posix.sync_directory(path.parent)
+
+
+def _temporary_in(folder: Path) -> Path:
+    """A name that no INPUT is read under."""
+    return folder / f".{secrets.token_hex(8)}.tmp"
+
+
 def _host() -> str:
     return platform.node().replace("/", "_") or "host"
 

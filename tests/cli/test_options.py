@@ -24,9 +24,11 @@ AVAILABLE: dict[str, tuple[str, object]] = {
     "limit": ("5", 5),
     "model": ("ns/m", "ns/m"),
     "revision": ("v1", "v1"),
-    "task": ("sequence-classification", "sequence-classification"),
+    "task": ("causal", "causal"),
+    "prompt": ("sentiment-zh", "sentiment-zh"),
+    "calibration": ("t.json", "t.json"),
     "max-length": ("64", 64),
-    "long-text": ("truncate", "truncate"),
+    "long-text": ("window", "window"),
     "precision": ("bf16", "bf16"),
     "backend": ("torch", "torch"),
     "batching": ("padded", "padded"),
@@ -45,16 +47,11 @@ AVAILABLE: dict[str, tuple[str, object]] = {
 """Options that take one value: as it is written, and as it arrives."""
 
 NOT_YET: dict[str, str] = {
-    "prompt": "{text}",
-    "calibration": "t.json",
-    "window-overlap": "4",
-    "window-aggregate": "mean",
     "baseline": "m.json",
     "max-drift": "0.1",
     "replicas": "2",
     "metrics-file": "m.txt",
     "report": "r.html",
-    "verbalizer": "A=b",
 }
 
 
@@ -134,9 +131,19 @@ def test_options_stand_in_the_order_of_the_fields() -> None:
 
 
 def test_every_option_of_this_version_is_tried_here() -> None:
-    assert AVAILABLE.keys() | NOT_YET.keys() | {"keep", "keep-all", "calibrate-prompt", "restart"} == {
-        option_name(f.name) for f in option_fields()
-    }
+    others = {"keep", "keep-all", "calibrate-prompt", "verbalizer", "restart", "window-overlap", "window-aggregate"}
+    assert AVAILABLE.keys() | NOT_YET.keys() | others == {option_name(f.name) for f in option_fields()}
+
+
+def test_windows(scored: Score) -> None:
+    config = scored("a", "--output", "o", "--long-text=window", "--window-overlap=4", "--window-aggregate=max")
+    assert (config.window_overlap, config.window_aggregate) == (4, "max")
+
+
+@pytest.mark.parametrize("written", ["Review: {text}\\nIt is ", "Review: {text}\nIt is "])
+def test_a_prompt_has_lines(scored: Score, written: str) -> None:
+    config = scored("a", "--output", "o", "--prompt", written, "--verbalizer", "A=b", "--verbalizer", "C=d e")
+    assert (config.prompt, config.verbalizer) == ("Review: {text}\nIt is ", ("A=b", "C=d e"))
 
 
 def test_defaults_are_those_of_the_config(scored: Score) -> None:
@@ -177,7 +184,7 @@ def test_flags_and_repeated_options(scored: Score, refused: Refused) -> None:
     assert (config.inputs, config.keep) == (("a", "b"), ("id", "stars=rating"))
     assert config.keep_all is True
     assert config.restart is True
-    assert "--calibrate-prompt is not available" in refused("a", "--output", "o", "--calibrate-prompt")
+    assert scored("a", "--output", "o", "--calibrate-prompt").calibrate_prompt is True
 
 
 def test_a_name_that_begins_with_a_dash(scored: Score) -> None:

@@ -1,4 +1,4 @@
-"""Runs with models that write text, with windows and with a temperature: one schema, rejects, resume, recorded settings."""
+"""Runs with models that write text, with windows, with a temperature: one schema, rejects, resume, settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_model_that_writes_gives_what_every_model_gives(
     score(path, output=tmp_path / "out", model=str(writer), keep=("id",))
     scored, plain = rows(tmp_path / "out/r.parquet"), rows(tmp_path / "plain/r.parquet")
     assert [list(row) for row in scored] == [list(row) for row in plain]
-    assert [row["id"] for row in scored] == [i for i in range(62) if i != 60]
+    assert [row["id"] for row in scored] == [str(i) for i in range(62) if i != 60]
     assert scored[-1]["truncated"]
     for row in scored:
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
@@ -161,9 +161,9 @@ def test_windows_need_to_be_asked_for(score: Score, tmp_path: Path) -> None:
 # --- temperature
 
 
-def calibration(path: Path, model: Path, temperature: float) -> str:
+def calibration(path: Path, model: Path, temperature: float, asked: str | None = None) -> str:
     version = resolve_model(str(model), None, sha256_of).version
-    path.write_bytes(Calibration(temperature, "tiny", version, 10).to_json())
+    path.write_bytes(Calibration(temperature, "tiny", version, asked, 10).to_json())
     return str(path)
 
 
@@ -181,7 +181,7 @@ def test_a_temperature_moves_probabilities_and_no_label(
     np.testing.assert_allclose([[*row["probabilities"].values()] for row in found], wanted, atol=1e-5)
     assert settings_of(tmp_path / "out")["temperature"] == 2.5
     assert score(path, output=tmp_path / "out", calibration=file).state == "nothing to do"
-    with pytest.raises(SettingsChangedError, match="temperature 2.5 → none"):
+    with pytest.raises(SettingsChangedError, match=r"temperature 2\.5 → none"):
         score(path, output=tmp_path / "out")
 
 
@@ -194,7 +194,22 @@ def test_a_temperature_is_for_the_model_that_it_was_fitted_to(
         score(path, output=tmp_path / "out", calibration=file)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"temperature": 0, "model": "", "model_version": "", "row_count": 1}'])
+def test_a_temperature_is_for_the_prompt_that_it_was_fitted_with(
+    score: Score, tmp_path: Path, reviews: Reviews
+) -> None:
+    path, model = write_csv(tmp_path / "r.csv", reviews(5)), make_gpt2(tmp_path / "m")
+    file = calibration(tmp_path / "calibration.json", model, 2.5, "{text} → bad, good")
+    words = ("A=bad", "B=good")
+    score(path, output=tmp_path / "out", model=str(model), prompt="{text} ", verbalizer=words)
+    with pytest.raises(UsageError, match="was fitted with the prompt"):
+        score(path, output=tmp_path / "other", model=str(model), verbalizer=words, calibration=file)
+    score(path, output=tmp_path / "same", model=str(model), prompt="{text}", verbalizer=words, calibration=file)
+    assert settings_of(tmp_path / "same")["temperature"] == 2.5
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"temperature": 0, "model": "", "model_version": "", "asked": null, "row_count": 1}']
+)
 def test_what_is_no_calibration_is_refused(score: Score, tmp_path: Path, content: str) -> None:
     path = write_csv(tmp_path / "r.csv", ["x"])
     (tmp_path / "c.json").write_text(content, encoding="utf-8")

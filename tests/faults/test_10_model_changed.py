@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from batchsent import job
+from batchsent.engines import encoding
 from batchsent.errors import ModelError, SettingsChangedError
 from faults.inline import Inline, KillAfter, KilledError
 from faults.tally import Injections
@@ -88,7 +89,7 @@ def test_10_model_changed_during_a_run(
     shutil.copytree(tiny_model, model)
     whole, out = tmp_path / "whole", tmp_path / "out"
     inline.score(source, output=whole, model=str(model))
-    moments = ("_checked", "_make_encode")
+    moments = ("_checked", "make_encode")
     cases = [(m, *c) for m, c in product(moments, MODEL_CASES) if m == "_checked" or c[0] != "model.safetensors"]
     for moment, file, at, way, _ in injections.of(cases, quick=8):
         shutil.rmtree(out, ignore_errors=True)
@@ -115,11 +116,11 @@ def _before(moment: str, change: Callable[[], None], patch: pytest.MonkeyPatch) 
 
         patch.setattr(job._Run, "_checked", changing)
     else:
-        make_encode = job._make_encode
+        make_encode = encoding.make_encode
 
         def making(*arguments: Any) -> Any:
             # Inline, the tokenizer is a cached one: what is left to be noticed is that its files are others.
             change()
             return make_encode(*arguments)
 
-        patch.setattr(job, "_make_encode", making)
+        patch.setattr(encoding, "make_encode", making)

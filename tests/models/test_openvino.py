@@ -124,7 +124,7 @@ def test_auto_takes_torch_where_openvino_cannot(
 ) -> None:
     path = write_csv(tmp_path / "r.csv", reviews(30))
     model = make(tmp_path / "albert", "albert")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="batchsent"):
         score(path, output=tmp_path / "out", model=str(model), backend="auto")
     assert [line for line in caplog.messages if "--backend auto" in line] == [
         "--backend auto takes torch: OpenVINO and albert, a albert model"

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from batchsent.errors import ModelError
-from batchsent.models.sequence_classification import DEFAULT_MAX_LENGTH, SequenceClassifier, describe
+from batchsent.models.pretrained import DEFAULT_MAX_LENGTH
+from batchsent.models.sequence_classification import SequenceClassifier, describe
 from support import batch_of
 
 SMALL: dict[str, Any] = {
@@ -194,7 +195,7 @@ def test_what_gives_no_label_is_refused(tmp_path: Path, settings: dict[str, Any]
 @pytest.mark.parametrize(
     ("model_type", "reason"),
     [
-        ("t5", "is a t5 model.*text-to-text is not available"),
+        ("t5", "is a t5 model.*pass --task text-to-text"),
         ("bart", "is a bart model"),
         ("vit", "is a vit model"),
         ("whisper", "is a whisper model"),

@@ -98,15 +98,20 @@ def test_equal_to_the_library_one_by_one(models: dict[str, Path], name: str, ver
     np.testing.assert_allclose(likelihoods(models[name], prompt, TEXTS), expected, atol=1e-4)
 
 
+TEMPLATES = ["{text}", "Review: {text}\nSentiment: ", "{text} It was", "x {text}  "]
+WITHOUT_BLANKS = "\u8bc4\u8bba\uff1a{text}\n\u60c5\u611f\uff1a"
+"""A SentencePiece tokenizer begins what follows in such a template as a new word, where it stands alone."""
+
+
 @pytest.mark.parametrize(
-    "template", ["{text}", "Review: {text}\nSentiment: ", "{text} It was", "\u8bc4\u8bba\uff1a{text}\n\u60c5\u611f\uff1a", "x {text}  "]
+    ("name", "template"),
+    [*((name, template) for name in MAKERS for template in TEMPLATES)]
+    + [(name, WITHOUT_BLANKS) for name in MAKERS if name != "t5"],
 )
-@pytest.mark.parametrize("name", MAKERS)
 def test_equal_for_templates_of_any_form(models: dict[str, Path], name: str, template: str) -> None:
-    texts = [text for text in TEXTS if "\u5f88" not in text or "\u8bc4" in template]
     prompt = settle(models[name], task(name), template, SHARED)
     np.testing.assert_allclose(
-        likelihoods(models[name], prompt, texts), plain_likelihoods(models[name], prompt, texts), atol=1e-4
+        likelihoods(models[name], prompt, TEXTS), plain_likelihoods(models[name], prompt, TEXTS), atol=1e-4
     )
 
 
@@ -127,20 +132,17 @@ def test_calibration_removes_what_is_said_of_nothing(models: dict[str, Path], na
 
 
 @pytest.mark.parametrize("name", ["gpt2", "chat"])
-def test_what_stands_before_every_text_is_computed_once(
-    models: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_stands_before_every_text_is_computed_once(models: dict[str, Path], name: str) -> None:
     prompt = settle(models[name], "causal", None, ())
     model = load_torch_model(models[name], prompt, precision="fp32", device="cpu", threads=1)
     read: list[int] = []
-    model.module.base_model.register_forward_pre_hook(
-        lambda _module, _args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    ) if name == "chat" else model.module.base_model.register_forward_pre_hook(
-        lambda _module, args: read.append(args[0].shape[1])
-    )
+    embeddings: Any = model.module.get_input_embeddings()  # type: ignore[operator]
+    embeddings.register_forward_pre_hook(lambda _module, given: read.append(given[0].shape[1]))
     encoder = Encoder(models[name], 150, prompt=prompt)
     part = batch_part(
-        encoder.encode(pa.chunked_array([["good film"]])), batch_tokens=1, special_token_count=encoder.special_token_count
+        encoder.encode(pa.chunked_array([["good film"]])),
+        batch_tokens=1,
+        special_token_count=encoder.special_token_count,
     )
     model.start(part.batches[0])()
     shared = len(prompts.prompt_ids(load_tokenizer(models[name]), prompt).before)
@@ -161,7 +163,7 @@ def test_the_end_of_a_long_text_is_cut_and_not_the_question(models: dict[str, Pa
     encoder = Encoder(models["gpt2"], 60, prompt=prompt)
     encoded = encoder.encode(pa.chunked_array([["the film is good " * 50, "good"]]))
     decoded = [load_tokenizer(models["gpt2"]).decode(ids) for ids in encoded.ids]
-    assert [len(ids) for ids in encoded.ids][0] == 60
+    assert len(encoded.ids[0]) == 60
     assert all(text.startswith("Review:") and text.endswith("negative):") for text in decoded)
     assert encoded.truncated.tolist() == [True, False]
 

@@ -204,7 +204,9 @@ def test_packing_loses_nothing(lengths: list[int], budget: int) -> None:
 
 
 def test_many_short_texts_meet_the_limit_of_texts() -> None:
-    texts = EncodedTexts([np.ones(3, np.int32)] * 100, np.ones(100, np.int32), np.zeros(100, bool), np.empty(0, np.int32), 0, 0.0)
+    texts = EncodedTexts(
+        [np.ones(3, np.int32)] * 100, np.ones(100, np.int32), np.zeros(100, bool), np.empty(0, np.int32), 0, 0.0
+    )
     part = batch_part(texts, batch_tokens=160, special_token_count=2, batching="packed")
     assert [len(batch.lengths) for batch in part.batches] == [20] * 5
 

@@ -9,8 +9,8 @@ import click
 from batchsent.cli.options import options_named
 
 if TYPE_CHECKING:
-    from batchsent.models.resolution import ModelSource
     from batchsent.models.families import Answers
+    from batchsent.models.resolution import ModelSource
     from batchsent.records import TokenBatch
 
 _revision = click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")

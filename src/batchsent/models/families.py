@@ -58,7 +58,9 @@ def task_of(directory: Path, asked: str = AUTO) -> str:
     obstacle = _obstacle(config, task)
     if obstacle:
         raise ModelError(
-            f"{directory.name} is a {config.model_type} model, asked for {task}", obstacle, "choose another --task or model"
+            f"{directory.name} is a {config.model_type} model, asked for {task}",
+            obstacle,
+            "choose another --task or model",
         )
     return task
 

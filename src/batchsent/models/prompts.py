@@ -13,6 +13,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from batchsent.calibration import asked_by
 from batchsent.errors import ModelError, UsageError
 from batchsent.models.pretrained import load_tokenizer
 
@@ -76,6 +77,11 @@ class Prompt:
     """What stands for each label. It follows ``after``."""
     is_calibrated: bool
     """Whether the model's own bias for a label is removed."""
+
+    @property
+    def description(self) -> str | None:
+        """What a temperature is fitted with."""
+        return asked_by(self.template, self.words, is_calibrated=self.is_calibrated)
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,9 @@ def _rendered(tokenizer: Any, kind: str, template: str) -> tuple[str, str]:
         whole = first + template + (last if kind == "text-to-text" else "")
     before, place, after = whole.partition(PLACE)
     if not place or PLACE in after:
-        raise ModelError("the chat template of the model changes the prompt", "one that keeps it", "choose another model")
+        raise ModelError(
+            "the chat template of the model changes the prompt", "one that keeps it", "choose another model"
+        )
     return before, after
 
 

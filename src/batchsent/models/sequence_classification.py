@@ -19,6 +19,7 @@ from batchsent.models.pretrained import load_pretrained, max_length, read_config
 from batchsent.models.torch_classifier import Pass, TorchClassifier, padded
 from batchsent.records import TokenBatch
 
+
 @dataclass(frozen=True)
 class Classification:
     """What a classifier's configuration says it answers."""

@@ -9,7 +9,6 @@ import json
 import textwrap
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,7 +67,9 @@ def model_lines(source: ModelSource, answers: Answers) -> list[tuple[str, str]]:
     architectures = read_model_config(source.directory).get("architectures") or ["not named in config.json"]
     function = "sigmoid of each: several may hold" if answers.multi_label else "softmax over them: one holds"
     words = [f" ({word!r})" for word in answers.prompt.words] if answers.prompt else [""] * len(answers.labels)
-    labels = ", ".join(f"{index} {label}{word}" for index, (label, word) in enumerate(zip(answers.labels, words, strict=True)))
+    labels = ", ".join(
+        f"{index} {label}{word}" for index, (label, word) in enumerate(zip(answers.labels, words, strict=True))
+    )
     lines = [
         ("model", source.name),
         ("architecture", str(architectures[0])),
@@ -237,7 +238,11 @@ def _probabilities_step(probabilities: list[float], answers: Answers, number: in
     if answers.multi_label:
         title, explained = "sigmoid", "Each logit x becomes 1 / (1 + exp(-x)), a number from 0 to 1 of its own."
     else:
-        title, explained = "softmax", f"Each {'log-likelihood' if answers.prompt else 'logit'} x becomes exp(x), divided by the sum of them: together they are 1."
+        of_each = "log-likelihood" if answers.prompt else "logit"
+        title, explained = (
+            "softmax",
+            f"Each {of_each} x becomes exp(x), divided by the sum of them: together they are 1.",
+        )
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     return Step(
         f"{number}  Probabilities ({title})",

@@ -46,7 +46,10 @@ def batch_part(
 
 def _sums(lengths: Array, window_counts: npt.NDArray[np.int32]) -> Array:
     """[distinct texts]: what the windows of each have together."""
-    return np.diff(np.cumsum([0, *lengths])[np.cumsum([0, *window_counts])])
+    before = np.append(0, np.cumsum(lengths))
+    ends = np.cumsum(window_counts)
+    sums: Array = before[ends] - before[ends - window_counts]
+    return sums
 
 
 def _padded(lengths: Array, batch_tokens: int) -> tuple[Array, int]:

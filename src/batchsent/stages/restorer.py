@@ -78,17 +78,13 @@ def combined(
     return (sums / window_counts[:, None]).astype(np.float32)
 
 
-def _failed_texts(
-    failures: dict[int, RejectReason], window_counts: npt.NDArray[np.int32]
-) -> dict[int, RejectReason]:
+def _failed_texts(failures: dict[int, RejectReason], window_counts: npt.NDArray[np.int32]) -> dict[int, RejectReason]:
     """Text → why it has no probabilities: one of its windows has none."""
     ends = np.cumsum(window_counts)
     return {int(np.searchsorted(ends, window, side="right")): reason for window, reason in failures.items()}
 
 
-def _reasons(
-    part: Part, text: npt.NDArray[np.int32], failures: dict[int, RejectReason]
-) -> np.ndarray[Any, Any]:
+def _reasons(part: Part, text: npt.NDArray[np.int32], failures: dict[int, RejectReason]) -> np.ndarray[Any, Any]:
     """[records] of str or None: the reader's reasons, then what the model could not score."""
     reason: np.ndarray[Any, Any] = np.array(part.records.column(REASON).to_pylist() or [], dtype=object)
     if failures:

@@ -73,7 +73,8 @@ class WordEncoder:
     ) -> None:
         """``tokenize`` gives the ids of each word, no special ones; of a text the first ``room`` ids count.
 
-        The last ones if ``from_end``; all if ``room`` is None. A text that has one of ``added_tokens`` in it is left to the caller.
+        The last ones if ``from_end``; all if ``room`` is None. A text that has one of ``added_tokens`` in it is left
+        to the caller.
         """
         self._find_cuts = find_cuts
         self._tokenize = tokenize
