@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +23,12 @@ from batchsent.stop import StopSignal
 from batchsent.storage import LocalStore
 from batchsent.training import publishing
 from batchsent.training.card import Facts, card, counts_of, device_name
-from batchsent.training.data import Columns, LabelledTexts, read_labelled, with_targets
 from batchsent.training.grid import Point, Result, best_of, csv_of, points
-from batchsent.training.labels import Target, scheme_of
 from batchsent.training.recipe import FinetuneConfig
 from batchsent.training.settings import Settings, Sources, settle
 from batchsent.training.showing import Showing
-from batchsent.training.split import limited, require_every_label, split
+from batchsent.training.split import require_every_label
+from batchsent.training.texts import Texts, gather
 
 if TYPE_CHECKING:
     from batchsent.training.trainer import Material
@@ -52,16 +49,6 @@ class Finished:
     best: Result | None
     summary: dict[str, Any]
     """Counts and metrics of the published model."""
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """The labelled texts, ready to be encoded."""
-
-    labels: tuple[str, ...]
-    training: tuple[list[str], list[Target]]
-    validation: tuple[list[str], list[Target]]
-    left_out: dict[str, int]
 
 
 def finetune(config: FinetuneConfig, *, stop: StopSignal | None = None) -> Finished:
@@ -112,7 +99,8 @@ class _Finetuning:
         if recorded == settings and (done := publishing.published_result(self._store, settings)):
             self._clear()
             return Finished(settings, tuple(done["summary"]["labels"]), [], None, done["summary"])
-        texts = self._texts(settings)
+        # Nothing in DIR has changed yet: a wrong column must not make it that of wrong settings.
+        texts = gather(settings, self._shards, self._validation, self._digest, self._stop.check)
         publishing.adopt(self._store, settings, recorded, restart=self._config.restart)
         material, left_out = self._material(settings, source, texts)
         require_unchanged(source.directory, source.files, self._hash_of_model_file)
@@ -143,31 +131,7 @@ class _Finetuning:
                 f"{Path(path).name} of the model cannot be read or changes", "a model that holds still", "run again"
             ) from error
 
-    def _texts(self, settings: Settings) -> _Texts:
-        """Read and split. Nothing in DIR has changed yet: a wrong column must not make it that of wrong settings."""
-        columns = Columns(
-            settings.text_column, settings.label_column, settings.multi_label, settings.encoding, settings.delimiter
-        )
-        read = partial(read_labelled, columns=columns, digest_of=self._digest, check=self._stop.check)
-        given: LabelledTexts = read(self._shards)
-        scheme = scheme_of(given.value_counts(), settings.map)
-        texts, targets, others = with_targets(given, scheme, multi_label=settings.multi_label)
-        left_out = given.left_out + Counter({"not named by --map": others})
-        chosen = limited(targets, settings.limit, settings.seed)
-        texts, targets = [texts[i] for i in chosen], [targets[i] for i in chosen]
-        if self._validation:
-            held: LabelledTexts = read(self._validation, known=frozenset(texts))
-            held_texts, held_targets, others = with_targets(held, scheme, multi_label=settings.multi_label)
-            left_out += held.left_out + Counter({"of other labels": others})
-            training, validation = (texts, targets), (held_texts, held_targets)
-        else:
-            train_at, validate_at = split(targets, settings.validation_share or 0.0, settings.seed)
-            training = ([texts[i] for i in train_at], [targets[i] for i in train_at])
-            validation = ([texts[i] for i in validate_at], [targets[i] for i in validate_at])
-        require_every_label(scheme.names, training[1], validation[1])
-        return _Texts(scheme.names, training, validation, dict(left_out))
-
-    def _material(self, settings: Settings, source: ModelSource, texts: _Texts) -> tuple[Material, dict[str, int]]:
+    def _material(self, settings: Settings, source: ModelSource, texts: Texts) -> tuple[Material, dict[str, int]]:
         """Token ids, as ``score`` makes them. Returns also how many texts were left out, by reason."""
         from batchsent.stages.encoder import Encoder
         from batchsent.training.examples import encode
