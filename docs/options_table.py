@@ -1,4 +1,4 @@
-"""Writes the tables of options into guide.md, from the one list of them.
+"""Writes the tables of options into guide.md and finetuning.md, from the one list of each command's.
 
 python docs/options_table.py
 """
@@ -9,17 +9,18 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, option_fields, option_name
+from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, ScoreConfig, option_fields, option_name
+from batchsent.training.recipe import FinetuneConfig
 
-GUIDE = Path(__file__).parent / "guide.md"
+PAGES = {Path(__file__).parent / "guide.md": ScoreConfig, Path(__file__).parent / "finetuning.md": FinetuneConfig}
 BEGIN, END = "<!-- options: written by docs/options_table.py -->\n", "<!-- end of options -->"
 
 
-def tables() -> str:
+def tables(config: type) -> str:
     """A table for each group, in the order of the fields."""
     lines: list[str] = []
     group = None
-    for definition in option_fields():
+    for definition in option_fields(config):
         if definition.metadata["group"] != group:
             group = definition.metadata["group"]
             lines += ["", f"**{group}**", "", "| option | default | kind | |", "|---|---|---|---|"]
@@ -38,12 +39,13 @@ def _row(definition: Field[Any]) -> str:
     return f"| `{usage}` | {default} | {rule['kind']} | {rule['help'].replace('|', chr(92) + '|')}{note} |"
 
 
-def updated(text: str) -> str:
+def updated(text: str, config: type) -> str:
     """``text`` with the tables of today between the marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + BEGIN + tables() + END + after
+    return before + BEGIN + tables(config) + END + after
 
 
 if __name__ == "__main__":
-    GUIDE.write_text(updated(GUIDE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, of in PAGES.items():
+        page.write_text(updated(page.read_text(encoding="utf-8"), of), encoding="utf-8")

@@ -34,7 +34,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
 ) -> T:
-    """A field of ScoreConfig with what the command line and the documentation say about it."""
+    """A field of a config with what the command line and the documentation say about it."""
     metadata = {
         "help": help_text,
         "kind": kind,
@@ -253,9 +253,8 @@ class ScoreConfig:
             raise UsageError("no INPUT was given", "files, directories or globs", "name at least one")
         if not self.output:
             raise UsageError("no output directory was given", "--output DIR", "name one")
-        for definition in option_fields():
-            _check(definition, getattr(self, definition.name))
-        _check_device(self.device)
+        check_options(self)
+        check_device(self.device)
         self.kept_columns()
         _require_windows(self)
         _refuse_unavailable(self)
@@ -275,14 +274,20 @@ class ScoreConfig:
         return kept
 
 
-def option_fields() -> tuple[Field[Any], ...]:
-    """The fields of ScoreConfig that are options (all but the inputs and the output)."""
-    return tuple(f for f in fields(ScoreConfig) if f.metadata)
+def option_fields(of: type = ScoreConfig) -> tuple[Field[Any], ...]:
+    """The fields of a command's config that are options (all but the inputs and the output)."""
+    return tuple(f for f in fields(of) if f.metadata)
 
 
 def option_name(field_name: str) -> str:
     """The option's name on the command line and in a job file."""
     return field_name.replace("_", "-")
+
+
+def check_options(config: object) -> None:
+    """Raise UsageError unless every option of a command's config is of its type and within its limits."""
+    for definition in option_fields(type(config)):
+        _check(definition, getattr(config, definition.name))
 
 
 def _check(definition: Field[Any], value: object) -> None:
@@ -293,23 +298,33 @@ def _check(definition: Field[Any], value: object) -> None:
         if value not in rule["choices"]:
             raise UsageError(f"--{name} is {value!r}", "one of " + ", ".join(rule["choices"]), "choose one")
         return
-    numeric = rule["minimum"] is not None
-    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise UsageError(f"--{name} is {value!r}", "a number", "give one")
+    is_numeric, takes_several = rule["minimum"] is not None, isinstance(definition.default, tuple)
+    if is_numeric and not takes_several:
+        _check_number(definition, value)
+        return
     wanted = str if definition.default is None else type(definition.default)
-    if not numeric and (
-        not isinstance(value, wanted) or (isinstance(value, tuple) and not all(isinstance(i, str) for i in value))
-    ):
+    if not isinstance(value, wanted):
         raise UsageError(f"--{name} is {value!r}", f"a {wanted.__name__}", "give one")
-    if isinstance(value, int | float) and numeric:
-        if isinstance(value, float) and "float" not in definition.type:
-            raise UsageError(f"--{name} is {value!r}", "a whole number", "give one")
-        if not value >= rule["minimum"] or (rule["maximum"] is not None and value > rule["maximum"]):
-            upper = "" if rule["maximum"] is None else f" and at most {rule['maximum']}"
-            raise UsageError(f"--{name} is {value}", f"at least {rule['minimum']}{upper}", "choose another")
+    for item in value if isinstance(value, tuple) else ():
+        if is_numeric:
+            _check_number(definition, item)
+        elif not isinstance(item, str):
+            raise UsageError(f"--{name} is {value!r}", f"a {wanted.__name__}", "give one")
 
 
-def _check_device(device: str) -> None:
+def _check_number(definition: Field[Any], value: object) -> None:
+    name, rule = option_name(definition.name), definition.metadata
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"--{name} is {value!r}", "a number", "give one")
+    if isinstance(value, float) and "float" not in definition.type:
+        raise UsageError(f"--{name} is {value!r}", "a whole number", "give one")
+    if not value >= rule["minimum"] or (rule["maximum"] is not None and value > rule["maximum"]):
+        upper = "" if rule["maximum"] is None else f" and at most {rule['maximum']}"
+        raise UsageError(f"--{name} is {value}", f"at least {rule['minimum']}{upper}", "choose another")
+
+
+def check_device(device: str) -> None:
+    """Raise UsageError unless --device is spelled like one."""
     kind, colon, index = device.partition(":")
     if device in (AUTO, "cpu", "cuda") or (kind == "cuda" and colon and index.isdecimal()):
         return

@@ -66,13 +66,15 @@ class Published:
 class LocalStore:
     """DIR on a POSIX file system."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], internal: str = INTERNAL) -> None:
+        """``internal`` is the folder in DIR for what is being written, and for the lock."""
         self.root = Path(root).resolve()
+        self._temporary, self._lock = f"{internal}/tmp", f"{internal}/lock"  # noqa: S108 - names below DIR
 
     def create(self) -> None:
         """Make DIR and the folder of temporaries. Raises UsageError where it cannot be written."""
         with _translated(str(self.root)):
-            _make_directories(self._folder(TEMPORARY))
+            _make_directories(self._folder(self._temporary))
             temporary, descriptor = self._locked_temporary()
             posix.close(descriptor)
             posix.unlink(temporary)
@@ -85,8 +87,8 @@ class LocalStore:
         only does the work twice.
         """
         # A second: 'batchsent status' holds it for an instant to see whether it is free.
-        lock = FileLock(self._target(LOCK), timeout=1)
-        with _translated(LOCK):
+        lock = FileLock(self._target(self._lock), timeout=1)
+        with _translated(self._lock):
             try:
                 lock.acquire()
             except Timeout:
@@ -107,7 +109,7 @@ class LocalStore:
     def is_locked(self) -> bool:
         """Whether a run holds DIR now. Writes nothing."""
         try:
-            with self._target(LOCK).open("rb") as handle:
+            with self._target(self._lock).open("rb") as handle:
                 return _lock(handle.fileno()) is False
         except FileNotFoundError:
             return False
@@ -218,8 +220,8 @@ class LocalStore:
         """
         removed = 0
         own = f"{_host()}-"
-        with _translated(TEMPORARY):
-            for path in self._folder(TEMPORARY).glob("*"):
+        with _translated(self._temporary):
+            for path in self._folder(self._temporary).glob("*"):
                 with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
                     is_free = _lock(handle.fileno())
                     age_seconds = time.time() - os.fstat(handle.fileno()).st_mtime
@@ -299,7 +301,7 @@ class LocalStore:
     def _locked_temporary(self) -> tuple[Path, int]:
         """Held while it is written, so that whoever clears orphans can tell it from one."""
         while True:
-            path = self._folder(TEMPORARY) / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+            path = self._folder(self._temporary) / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
             descriptor = posix.create(path)
             _lock(descriptor, wait=True)  # for whoever clears orphans and is looking at it just now
             if os.fstat(descriptor).st_nlink:

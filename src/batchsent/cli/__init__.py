@@ -19,6 +19,7 @@ COMMANDS = {
     "status": ("status", "How far a run is, or where it stopped."),
     "verify": ("verify", "Re-read every published file against the manifest."),
     "evaluate": ("evaluate", "How good models are on labelled reviews, side by side."),
+    "finetune": ("finetune", "Train a classifier on labelled texts."),
     "models": ("models", "What a model is, and what it does with a text."),
     "doctor": ("doctor", "What this machine can do, and what to install for more."),
 }

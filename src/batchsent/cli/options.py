@@ -1,4 +1,4 @@
-"""Click options made from the fields of ScoreConfig, so that there is one list of them."""
+"""Click options made from the fields of a command's config, so that there is one list of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tomllib
 import typing
 from collections.abc import Callable
 from dataclasses import Field
+from functools import partial
 from typing import Any
 
 import click
@@ -44,24 +45,35 @@ def options_named(*names: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for definition in reversed(option_fields()):
-            command = _option(definition)(command) if definition.name in names else command
+            command = _option(ScoreConfig, definition)(command) if definition.name in names else command
         return command
 
     return decorate
 
 
-def config_options(command: Command) -> Command:
-    """Give ``command`` every option of ScoreConfig, in the order of its fields."""
-    for definition in reversed(option_fields()):
-        command = _option(definition)(command)
-    return command
+def options_of(config: type) -> Callable[[Command], Command]:
+    """Give a command every option of its ``config``, in the order of its fields, and ``--config`` for a job file."""
+
+    def decorate(command: Command) -> Command:
+        for definition in reversed(option_fields(config)):
+            command = _option(config, definition)(command)
+        return click.option(
+            "--config",
+            metavar="FILE",
+            callback=partial(_read_job_file, config),
+            is_eager=True,
+            expose_value=False,
+            help="TOML job file with the names of these options; the command line wins.",
+        )(command)
+
+    return decorate
 
 
-def _option(definition: Field[Any]) -> Callable[[Command], Command]:
+def _option(config: type, definition: Field[Any]) -> Callable[[Command], Command]:
     rule, name = definition.metadata, f"--{option_name(definition.name)}"
-    described = typing.get_type_hints(ScoreConfig)[definition.name]
+    described = _members(config, definition)
     settings: dict[str, Any] = {"help": rule["help"], "default": definition.default}
-    if described is bool:
+    if described == {bool}:
         return click.option(name, is_flag=True, **settings)
     if isinstance(definition.default, tuple):
         settings["multiple"] = True
@@ -74,14 +86,19 @@ def _option(definition: Field[Any]) -> Callable[[Command], Command]:
     return click.option(name, **settings)
 
 
-def _click_type(described: Any) -> Any:
-    members = set(typing.get_args(described)) or {described}
+def _members(config: type, definition: Field[Any]) -> set[Any]:
+    """The types that one value of an option may have."""
+    described = typing.get_type_hints(config)[definition.name]
+    return (set(typing.get_args(described)) or {described}) - {type(None), Ellipsis}
+
+
+def _click_type(members: set[Any]) -> Any:
     if int in members:
-        return AutoInt() if len(members - {type(None)}) > 1 else click.INT
+        return AutoInt() if len(members) > 1 else click.INT
     return click.FLOAT if float in members else click.STRING
 
 
-def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
+def _read_job_file(config: type, ctx: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
     """Make a TOML file's values the defaults of this command; the command line wins. Unknown keys are an error."""
     if path is None:
         return None
@@ -97,7 +114,7 @@ def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | N
         raise UsageError(
             f"--config {path} is not TOML ({error})", 'lines such as text-column = "body"', "mend that line"
         ) from error
-    known = {option_name(f.name) for f in option_fields()} | {"input", "output"}
+    known = {option_name(f.name) for f in option_fields(config)} | {"input", "output"}
     unknown = sorted(set(content) - known)
     if unknown:
         raise UsageError(
@@ -106,7 +123,7 @@ def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | N
             _suggestion(unknown[0], known),
         )
     for key, value in content.items():
-        _require_type(path, key, value)
+        _require_type(config, path, key, value)
     inputs = content.pop("input", None)
     values: dict[str, Any] = {key.replace("-", "_"): value for key, value in content.items()}
     if inputs is not None:
@@ -115,18 +132,19 @@ def read_job_file(ctx: click.Context, _parameter: click.Parameter, path: str | N
     return path
 
 
-def _require_type(path: str, key: str, value: object) -> None:
+def _require_type(config: type, path: str, key: str, value: object) -> None:
     """Click would turn a list into text and cut 2.5 to 2."""
-    is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
     if key in ("input", "output"):
+        is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
         fits, wanted = isinstance(value, str) or (key == "input" and is_list), "a string"
     else:
-        definition = next(f for f in option_fields() if option_name(f.name) == key)
-        described = typing.get_type_hints(ScoreConfig)[definition.name]
+        definition = next(f for f in option_fields(config) if option_name(f.name) == key)
+        members = _members(config, definition)
         if isinstance(definition.default, tuple):
-            fits, wanted = is_list, "a list of strings"
+            fits = isinstance(value, list) and all(_fits(item, members)[0] for item in value)
+            wanted = "a list of strings" if str in members else "a list of numbers"
         else:
-            fits, wanted = _fits(value, set(typing.get_args(described)) or {described})
+            fits, wanted = _fits(value, members)
     if not fits:
         raise UsageError(f"{path}: {key} is {value!r}", wanted, "mend that line")
 
@@ -138,7 +156,7 @@ def _fits(value: object, members: set[Any]) -> tuple[bool, str]:
     if float in members:
         return isinstance(value, int | float) and not isinstance(value, bool), "a number"
     if int in members:
-        takes_auto = len(members - {type(None)}) > 1
+        takes_auto = len(members) > 1
         return type(value) is int or (takes_auto and value == AUTO), "a whole number"
     return isinstance(value, str), "a string"
 

@@ -7,22 +7,14 @@ from typing import Any
 
 import click
 
-from batchsent.cli.options import config_options, read_job_file
+from batchsent.cli.options import options_of
 from batchsent.config import ScoreConfig
 
 
 @click.command(name="score")
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--output", metavar="DIR", help="Directory of the results; created if missing. Required.")
-@click.option(
-    "--config",
-    metavar="FILE",
-    callback=read_job_file,
-    is_eager=True,
-    expose_value=False,
-    help="TOML job file with the names of these options; the command line wins.",
-)
-@config_options
+@options_of(ScoreConfig)
 def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Score reviews and write a label and every probability per row, as Parquet.
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,16 +93,36 @@ def load_pretrained(
 
     Raises ModelError if it cannot be loaded; with what is ``expected`` and the ``remedy`` if weights are missing.
     """
+    config = read_config(directory)
+    if type(config) not in architectures:
+        raise ModelError(f"{directory.name} is a {config.model_type} model", expected, remedy)
+    model, missing = from_tensors(directory, config, architectures[type(config)], dtype)
+    if missing:
+        named = ", ".join(sorted(missing)[:3])
+        raise ModelError(f"{directory.name} has no weights for {named}", expected, remedy)
+    return model.eval()
+
+
+def from_tensors(
+    directory: Path,
+    config: Any,
+    architecture: Any,
+    dtype: torch.dtype,
+    select: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = lambda tensors: tensors,
+) -> tuple[Any, set[str]]:
+    """(a model of ``architecture`` with what ``select`` takes of the weights in ``directory``, names that lack).
+
+    What lacks is initialized at random. Raises ModelError if the model cannot be loaded.
+    """
     from safetensors import SafetensorError
-    from transformers import AutoConfig
 
     try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-            model, info = architectures[type(config)].from_pretrained(
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, info = architecture.from_pretrained(
                 None,  # no directory: nothing in it can name another file
                 config=config,
-                state_dict=read_tensors(directory),
+                state_dict=select(read_tensors(directory)),
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -116,17 +136,14 @@ def load_pretrained(
             "complete safetensors weights that fit its config.json",
             "fetch or save it again",
         ) from error
-    if info["missing_keys"]:
-        named = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(f"{directory.name} has no weights for {named}", expected, remedy)
     for tensor in chain(model.parameters(), model.buffers()):
         # The library maps the file: whoever writes to it would change the weights of a model that is in use.
         tensor.data = tensor.data.clone()
-    return model.eval()
+    return model, set(info["missing_keys"])
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's own progress bars and notices: what matters we say ourselves."""
     from transformers.utils import logging
 
@@ -134,9 +151,7 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -127,11 +127,11 @@ def _load(directory: Path, dtype: torch.dtype) -> Any:
         remedy="fine-tune it first, or choose a classifier",
     )
     if model.config.pad_token_id is None:
-        _add_padding_token(model)
+        add_padding_token(model)
     return model
 
 
-def _add_padding_token(model: Any) -> None:
+def add_padding_token(model: Any) -> None:
     """Give a decoder without a padding token one that no text contains.
 
     Such models find a text's last token by looking for the first padding token, so reusing the end-of-text

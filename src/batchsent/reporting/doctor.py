@@ -98,7 +98,7 @@ def _required_name(requirement: str) -> str:
 def _processor() -> list[tuple[str, str]]:
     free = machine.free_memory_bytes()
     return [
-        ("model", _cpu_model()),
+        ("model", machine.cpu_model()),
         ("cores", f"{machine.available_cores()} may be used, of {os.cpu_count()}"),
         ("native bf16", _native_bf16()),
         ("AVX-512 VNNI", "yes" if "avx512_vnni" in machine.cpu_flags() else "no"),
@@ -110,15 +110,6 @@ def _native_bf16() -> str:
     if not machine.has_native_bf16():
         return "no (bf16 is emulated, and slow)"
     return "yes" if machine.is_bf16_faster() else "yes, but slower than fp32 (without AMX, on this processor)"
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 # --- CUDA

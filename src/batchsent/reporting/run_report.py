@@ -23,10 +23,10 @@ State = Literal["running", "published", "nothing to do", "not published", "stopp
 _LIBRARIES = ("batchsent", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "huggingface-hub")
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of what decides the numbers and the bytes, without importing any of it."""
+def library_versions(*more: str) -> dict[str, str]:
+    """Versions of what decides the numbers and the bytes, and of ``more``, without importing any of it."""
     versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *more):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
