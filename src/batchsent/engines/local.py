@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import queue
@@ -90,8 +91,24 @@ def _loaded(
             worker_init_fn=_start_worker,
             collate_fn=_as_it_is,
         )
-        iterator = iter(loader)
+        with _garbage_left_behind():
+            iterator = iter(loader)
     return (_not_an_error(item) for item in iterator)
+
+
+@contextlib.contextmanager
+def _garbage_left_behind() -> Iterator[None]:
+    """Fork without giving the children anything of this process to collect.
+
+    Of an earlier run there may be cyclic garbage, such as a compiled OpenVINO model: to destroy it where its threads
+    are not, waits for ever.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _not_an_error(item: EncodedPart | ModelError) -> EncodedPart:
