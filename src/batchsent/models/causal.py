@@ -6,7 +6,6 @@ labels' words (teacher forcing), each of which sees the text and itself alone, s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from batchsent.models.likelihoods import WordTree, without_bias
 from batchsent.models.pretrained import load_pretrained
 from batchsent.models.prompts import PromptIds
-from batchsent.models.torch_classifier import Pass, TorchClassifier, padded
+from batchsent.models.torch_classifier import Pass, padded
 from batchsent.records import TokenBatch
 
 
@@ -34,31 +33,8 @@ def load(directory: Path, dtype: torch.dtype) -> Any:
     )
 
 
-class CausalClassifier(TorchClassifier):
-    """A loaded decoder. Its logits are the log-likelihoods of the labels' words."""
-
-    def __init__(
-        self,
-        directory: Path,
-        prompt: PromptIds,
-        *,
-        precision: str,
-        device: str,
-        threads: int,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Windows come with ``prompt`` around them. The rest as in :class:`TorchClassifier`."""
-        super().__init__(
-            partial(load, directory),
-            partial(_likelihoods, prompt=prompt),
-            precision=precision,
-            device=device,
-            threads=threads,
-            check=check,
-        )
-
-
-def _likelihoods(model: Any, prompt: PromptIds) -> Pass:
+def likelihoods(model: Any, prompt: PromptIds) -> Pass:
+    """The pass of a loaded model over windows with ``prompt`` around them: log-likelihoods of the labels' words."""
     compute = _Likelihoods(model, prompt)
     return without_bias(compute, prompt.content_free) if prompt.content_free else compute
 

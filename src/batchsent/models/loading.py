@@ -59,12 +59,13 @@ def load_torch_model(
         from batchsent.models.sequence_classification import SequenceClassifier
 
         return SequenceClassifier(directory, packed_length=packed_length, **settings)
-    from batchsent.models.causal import CausalClassifier
+    from batchsent.models import causal, text_to_text
     from batchsent.models.pretrained import load_tokenizer
-    from batchsent.models.text_to_text import TextToTextClassifier
+    from batchsent.models.torch_classifier import TorchClassifier
 
-    family = CausalClassifier if prompt.task == "causal" else TextToTextClassifier
-    return family(directory, prompt_ids(load_tokenizer(directory), prompt), **settings)
+    family = causal if prompt.task == "causal" else text_to_text
+    ids = prompt_ids(load_tokenizer(directory), prompt)
+    return TorchClassifier(partial(family.load, directory), partial(family.likelihoods, prompt=ids), **settings)
 
 
 def prompt_of(identity: Identity) -> Prompt | None:
