@@ -83,6 +83,22 @@ def test_logits_are_those_of_torch(tmp_path: Path, model_type: str) -> None:
         np.testing.assert_allclose(found.start(batch)(), expected.start(batch)(), atol=2e-4)
     assert found.start(batch)().dtype == np.float32
 
+def test_threads_are_done_before_a_queue_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a process that ends right after its last pass is aborted now and then, with exit code 134."""
+    library, waited = openvino.import_openvino(), []
+
+    class Watched(library.AsyncInferQueue):  # type: ignore[misc, name-defined]
+        def wait_all(self) -> None:
+            waited.append(True)
+            super().wait_all()
+
+    monkeypatch.setattr(library, "AsyncInferQueue", Watched)
+    model = classifier(make(tmp_path / "bert", "bert"))
+    model.start(batch_of(ROWS))()
+    assert not waited
+    del model
+    assert waited
+
 
 def test_passes_run_at_once_and_answer_for_their_own_batch(tiny_model: Path) -> None:
     model, alone = classifier(tiny_model, threads=3), classifier(tiny_model, threads=1)

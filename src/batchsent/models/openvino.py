@@ -6,7 +6,9 @@ that wait for each other, and a pass gives the same bits whatever runs beside it
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -87,6 +89,8 @@ class OpenVinoClassifier:
         compiled = compile_graph(graph, precision=precision, threads=threads)
         self._queue = import_openvino().AsyncInferQueue(compiled, threads)
         self._queue.set_callback(_answer)
+        # A queue that is dropped while one of its threads still returns from a callback ends the process (SIGABRT).
+        weakref.finalize(self, _settle, self._queue)
         self.in_flight = threads - 1
         self._pad_token_id = pad_token_id
         self._load_full_precision = load_full_precision
@@ -119,6 +123,12 @@ class OpenVinoClassifier:
         if self._full_precision is None:
             self._full_precision = self._load_full_precision()
         return self._full_precision.full_precision_logits(batch)
+
+
+def _settle(queue: Any) -> None:
+    """Wait until no thread of ``queue`` has anything left to do; what failed was or is told by who waits for it."""
+    with contextlib.suppress(RuntimeError):
+        queue.wait_all()
 
 
 def _answer(request: Any, answer: Future[Logits]) -> None:
