@@ -141,7 +141,7 @@ def entered(
 
 
 def _described(contender: Contender, course: Course) -> dict[str, Any]:
-    rows = len(course.texts) if contender.is_job else course.rows
+    rows = len(course.texts) if contender.is_process else course.rows
     named = {"name": contender.name, "precision": contender.precision, "begins_with": contender.begins_with}
     return {**named, "rows": rows, "tokens": sum(course.token_counts[:rows])}
 

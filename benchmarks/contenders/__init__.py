@@ -76,13 +76,10 @@ class Contender:
     variant: str = ""
     scores_pairs: bool = False
     """Whether it takes no single texts, so that each comes as a pair with nothing."""
+    is_process: bool = False
+    """Whether every turn is a process of its own. It gets more texts, so that it is not all start-up."""
 
     @property
     def title(self) -> str:
         """Name and precision."""
         return f"{self.name}, {self.precision}"
-
-    @property
-    def is_job(self) -> bool:
-        """Whether it is a process of its own, from file to file."""
-        return self.begins_with == "Parquet"

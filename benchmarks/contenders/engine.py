@@ -35,7 +35,8 @@ def load(task: Task) -> Ready:
     model = load_model(identity, source.directory, task.device)
 
     def ready(texts: Sequence[str], setting: Setting) -> Score:
-        encode = make_encode(source.directory, replace(identity, batch_tokens=setting["batch_tokens"]))
+        budget = identity.batch_tokens if setting["batch_tokens"] == "auto" else setting["batch_tokens"]
+        encode = make_encode(source.directory, replace(identity, batch_tokens=budget))
         column, size = pa.chunked_array([list(texts)]), identity.rows_per_part
         parts = [encode(column.slice(start, size)) for start in range(0, len(column), size)]
         if task.device != "cpu":  # as the loader of the job does it

@@ -48,14 +48,14 @@ def _cpu() -> tuple[Contender, ...]:
         ),
         *(_engine_on_cpu(p, "torch") for p in floats),
         *(_engine_on_cpu(p, "openvino") for p in (*floats, "int8")),
-        *(_job_on_cpu(p) for p in (chosen_by_auto, "int8")),
+        *(contender for p in (chosen_by_auto, "int8") for contender in _jobs_on_cpu(p)),
     )
 
 
 def _gpu() -> tuple[Contender, ...]:
     batchings = [b for b in ("padded", "packed") if b not in UNAVAILABLE_VALUES.get("batching", ())]
     halves, best = ("fp16", "fp16-weights"), batchings[-1]
-    score = partial(Contender, module="contenders.job", begins_with="Parquet", grid=NO_CHOICE)
+    score = partial(Contender, module="contenders.job", begins_with="Parquet", grid=NO_CHOICE, is_process=True)
     return (
         Contender(
             "matrix products alone (torch)", "contenders.matrix_products", "fp16", "matrices", _each("rows", GPU_CHUNKS)
@@ -142,9 +142,21 @@ def _engine_on_gpu(precision: str, batching: str) -> Contender:
     )
 
 
-def _job_on_cpu(precision: str) -> Contender:
-    graph = (_graph(precision),)
-    return Contender("batchsent score", "contenders.job", precision, "Parquet", NO_CHOICE, OPENVINO, graph, "openvino")
+def _jobs_on_cpu(precision: str) -> tuple[Contender, ...]:
+    """The job, and the engine on its very batches."""
+    made = partial(
+        Contender,
+        precision=precision,
+        grid=NO_CHOICE,
+        packages=OPENVINO,
+        preparations=(_graph(precision),),
+        variant="openvino",
+        is_process=True,
+    )
+    return (
+        made("batchsent score", "contenders.job", begins_with="Parquet"),
+        made("batchsent, bare engine, new process", "contenders.new_engine", begins_with="token ids"),
+    )
 
 
 def _pipeline_on_gpu(precision: str) -> Contender:
