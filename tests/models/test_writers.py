@@ -228,6 +228,11 @@ def test_what_is_no_prompt_is_refused(
         answers_of(models["gpt2"], prompt=prompt, verbalizer=verbalizer)
 
 
+def test_words_that_a_model_cannot_write_are_refused(models: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match="'\u732b' is not in this model's vocabulary"):
+        answers_of(models["t5"], verbalizer=("A=\u732b", "B=\u72ac"))
+
+
 def test_a_head_takes_no_prompt(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--prompt and --verbalizer for bert, which has a classification head"):
         answers_of(make_bert(tmp_path / "bert"), prompt="sentiment", verbalizer=("A=a", "B=b"))

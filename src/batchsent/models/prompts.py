@@ -121,7 +121,7 @@ def settle(
         words=tuple(word for _, word in pairs),
         is_calibrated=is_calibrated,
     )
-    _require_distinct(prompt, prompt_ids(tokenizer, prompt))
+    _require_answerable(prompt, prompt_ids(tokenizer, prompt), tokenizer.unk_token_id)
     return prompt
 
 
@@ -256,12 +256,21 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def _require_distinct(prompt: Prompt, ids: PromptIds) -> None:
-    """A word that begins as another one goes on would always be the likelier of the two, whatever the text says."""
+def _require_answerable(prompt: Prompt, ids: PromptIds, unknown_id: int | None) -> None:
+    """Words of tokens that the model knows, none of which is how another one begins.
+
+    Such a word would always be the likelier of the two, whatever the text says.
+    """
     named = list(zip(prompt.words, ids.words, strict=True))
     for word, tokens in named:
         if not tokens:
             raise UsageError(f"the word {word!r} has no token of this model", "a word that it knows", "choose another")
+        if unknown_id in tokens:
+            raise UsageError(
+                f"the word {word!r} is not in this model's vocabulary",
+                "words that it can write",
+                "choose others with --verbalizer, or a model of that language",
+            )
     for (word, tokens), (other, others) in permutations(named, 2):
         if others[: len(tokens)] == tokens:
             raise UsageError(
