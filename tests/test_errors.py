@@ -16,6 +16,7 @@ EXIT_CODES = {
     "InputError": 2,
     "ModelError": 2,
     "ConversionError": 2,
+    "CompilationError": 2,
     "NotAvailableError": 2,
     "SettingsChangedError": 2,
     "IncompleteError": 3,
@@ -50,7 +51,9 @@ def test_the_tree() -> None:
         "BatchsentError": "Exception",
         **dict.fromkeys(["UsageError", "IncompleteError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"),
         "ConversionError": "ModelError",
-        **dict.fromkeys(["InputError", "ModelError", "NotAvailableError", "SettingsChangedError"], "UsageError"),
+        **dict.fromkeys(
+            ["InputError", "ModelError", "CompilationError", "NotAvailableError", "SettingsChangedError"], "UsageError"
+        ),
         **dict.fromkeys(["StorageError", "LockedError", "HubUnreachableError", "DeviceError"], "TemporaryError"),
         "VanishedError": "StorageError",
         "WrongSettingError": "ShardError",

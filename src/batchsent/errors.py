@@ -5,6 +5,7 @@
     │   ├── InputError             2   nothing to read, or a column that no shard has
     │   ├── ModelError             2   not a model that can be loaded safely
     │   │   └── ConversionError    2   not one that OpenVINO runs; where nobody asked for it by name, torch does
+    │   ├── CompilationError      2   torch.compile fails here, where DIR was begun with compiled passes
     │   ├── NotAvailableError      2   a documented option that this version does not have yet
     │   └── SettingsChangedError   2   DIR belongs to a run with other settings
     ├── IncompleteError            3   finished, but not everything may be published
@@ -78,6 +79,10 @@ class ModelError(UsageError):
 
 class ConversionError(ModelError):
     """OpenVINO cannot run the model, or does not compute what torch computes."""
+
+
+class CompilationError(UsageError):
+    """DIR was begun with compiled passes, and torch.compile fails here."""
 
 
 class NotAvailableError(UsageError):

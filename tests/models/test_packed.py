@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from batchsent.errors import CompilationError
 from batchsent.models import packed
 from batchsent.models.packed import PACKABLE_TYPES, PackedModel, can_pack
 from batchsent.models.sequence_classification import SequenceClassifier, describe
@@ -189,25 +191,88 @@ def test_a_pass_that_fails_leaves_nothing_behind(
     batch = batch_of(texts([60, 30, 5]), 256)
     expected = logits(model, batch)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(packed, "_attend_text_by_text", fail)
+        patch.setattr(packed, "scaled_dot_product_attention", fail)
         with pytest.raises(torch.OutOfMemoryError):
             model.start(batch)
-    encoder: Any = model._model.bert.encoder
-    assert not encoder._forward_hooks
     np.testing.assert_array_equal(logits(model, batch), expected)
 
 
 def test_a_head_that_gets_something_else_is_noticed(
     models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(PackedModel, "_keep_first_tokens", lambda *_: None)
     model = classifier(models("distilbert"), packed=True)
-    monkeypatch.setattr(packed, "_keep_first_tokens", lambda *_: None)
     with pytest.raises(RuntimeError, match="1 rows of logits for 32 texts"):
         model.start(batch_of(texts([60, 5]), 256))
+
+
+# --- compiled
+
+
+@torch.library.custom_op("batchsent_tests::attend", mutates_args=())
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seq_lens: torch.Tensor, longest: int) -> torch.Tensor:
+    """Takes the place of CUDA's kernel, into which the compiler does not look either."""
+    return packed._attend_text_by_text(q, k, v, cu_seq_lens, longest)
+
+
+@attend.register_fake
+def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seq_lens: torch.Tensor, longest: int) -> torch.Tensor:
+    return torch.empty_like(q)
+
+
+@pytest.fixture
+def compiled(models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SequenceClassifier]:
+    """A classifier whose passes are traced as a whole, and run without a compiler's minute."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+    def make(model_type: str) -> SequenceClassifier:
+        directory = models(model_type)
+        return SequenceClassifier(
+            directory, precision="fp32", device="cpu", threads=1, packed_length=64, is_compiled=True
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+def test_a_compiled_pass_is_compiled_once_and_computes_the_same(
+    models: Callable[[str], Path],
+    compiled: Callable[[str], SequenceClassifier],
+    monkeypatch: pytest.MonkeyPatch,
+    model_type: str,
+) -> None:
+    expected = classifier(models(model_type), packed=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(packed, "_attend_text_by_text", attend)
+        model = compiled(model_type)
+    torch._dynamo.utils.counters.clear()
+    for lengths in ([60, 30, 5], [64, 64, 64], [9] * 28, [3] * 5):
+        batch = batch_of(texts(lengths), 256)
+        np.testing.assert_allclose(logits(model, batch), logits(expected, batch), atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_pass_of_another_size_is_not_compiled(
+    compiled: Callable[[str], SequenceClassifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(packed, "_attend_text_by_text", attend)
+        model = compiled("distilbert")
+    torch._dynamo.utils.counters.clear()
+    for capacity in (256, 128, 256):  # as where memory ran out once
+        model.start(batch_of(texts([60, 5]), capacity))()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_what_cannot_be_compiled_says_so(compiled: Callable[[str], SequenceClassifier]) -> None:
+    # The CPU's own attention asks for values, so it is no part of a graph.
+    with pytest.raises(CompilationError, match=r"^torch\.compile fails "):
+        compiled("distilbert").start(batch_of(texts([60, 5]), 256))
 
 
 # --- on the way to the device
@@ -267,7 +332,7 @@ def test_under_autocast_the_kernel_gets_half_precision(
     models: Callable[[str], Path], kernel_calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # CUDA's autocast cannot run here; a CPU's casts the same operations.
-    monkeypatch.setattr(packed, "_attend_text_by_text", packed._attend)
+    monkeypatch.setattr(packed, "_attend_text_by_text", partial(packed._attend, packed._kernel()))
     model = classifier(models("distilbert"), packed=True)
     batch = batch_of(texts([60, 5]), 128)
     with torch.autocast("cpu", dtype=torch.float16):
@@ -295,11 +360,9 @@ def test_the_kernel_of_every_release_is_called_as_it_wants(monkeypatch: pytest.M
         module = ModuleType("torch.nn.attention.varlen")
         module.varlen_attn = function  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
-        packed._kernel.cache_clear()
         query = torch.zeros(1, 1, 8, dtype=torch.float16)
-        attended: Any = packed._attend(query, query, query, torch.zeros(2, dtype=torch.int32), 64)
+        attended: Any = packed._attend(packed._kernel(), query, query, query, torch.zeros(2, dtype=torch.int32), 64)
         assert attended == (query, expected)
-    packed._kernel.cache_clear()
 
 
 # --- what can be packed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from batchsent.errors import CompilationError
 from batchsent.records import TokenBatch, packed_window_limit
 
 PACKABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
@@ -35,6 +36,9 @@ _ENCODER_BELOW_POOLER = ("bert", "albert")
 """Their pooler is part of the base model, and reads the first token already."""
 
 _ATTENTION = "batchsent_packed"
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""(query, key, value, cu_seq_lens, max_length), the first three [tokens, heads, head size] each, as is the answer."""
 
 
 def can_pack(config: Any) -> str | None:
@@ -56,23 +60,35 @@ def can_pack(config: Any) -> str | None:
 class PackedModel:
     """A loaded classifier whose passes are packed: token batch in, logits out."""
 
-    def __init__(self, model: Any, *, max_length: int) -> None:
-        """Take over ``model``, which :func:`can_pack`; no other instance changes. No text is over ``max_length``."""
+    def __init__(self, model: Any, *, max_length: int, is_compiled: bool = False) -> None:
+        """Take over ``model``, which :func:`can_pack`; no other instance changes. No text is over ``max_length``.
+
+        ``is_compiled`` has torch.compile make the passes of the capacity that comes first; the first of them takes a
+        minute. Smaller ones, after memory ran out, are computed as they are.
+        """
         from transformers import AttentionInterface
 
-        AttentionInterface.register(_ATTENTION, _attention)
-        model.set_attn_implementation(_ATTENTION)
         config = model.config
         self._model, self._max_length = model, max_length
         self._device: torch.device = model.device
+        name = f"{_ATTENTION}_{self._device.type}"
+        # Chosen here: what is compiled is to meet no choice.
+        attend = _attend_text_by_text if self._device.type == "cpu" else partial(_attend, _kernel())
+        AttentionInterface.register(name, partial(_attention, attend))
+        model.set_attn_implementation(name)
+        self._compiled = torch.compile(model, fullgraph=True, dynamic=False) if is_compiled else None
+        self._compiled_capacity = 0
         self._padding_id = config.pad_token_id or 0
         self._counts_positions = config.model_type in _COUNTED_POSITIONS
-        self._encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
+        self._first_tokens = torch.empty(0, dtype=torch.int32)
+        """[texts]: where each begins in the row of the pass that is being computed."""
+        encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
+        encoder.register_forward_hook(self._keep_first_tokens)
 
     def __call__(self, batch: TokenBatch) -> torch.Tensor:
         """Begin a pass: float32 logits [texts, labels] on the device. Raises torch.OutOfMemoryError.
 
-        Raises RuntimeError if the model's head did not get the first token of each text.
+        Raises RuntimeError if the model's head did not get the first token of each text, and CompilationError.
         """
         capacity = max(batch.capacity, len(batch.token_ids))
         text_limit = max(packed_window_limit(batch.capacity), len(batch.lengths))
@@ -81,9 +97,10 @@ class PackedModel:
         # Blocks of threads for every text that there could be, most of them idle, would take time for nothing; a
         # text's own do not depend on how many others there are.
         attended = cu_seq_lens[: min(text_limit, _power_of_two(len(batch.lengths))) + 1]
-        first_tokens = cu_seq_lens[:-1].clamp(max=capacity - 1)
-        with self._encoder.register_forward_hook(partial(_keep_first_tokens, first_tokens)):
-            logits: torch.Tensor = self._model(
+        self._first_tokens = cu_seq_lens[:-1].clamp(max=capacity - 1)
+        compute = self._model if self._compiled is None else self._compiled_for(batch.capacity, capacity, attended)
+        try:
+            logits: torch.Tensor = compute(
                 input_ids=row[None, :capacity].long(),
                 position_ids=row[None, capacity : 2 * capacity].long(),
                 cu_seq_lens_q=attended,
@@ -91,9 +108,27 @@ class PackedModel:
                 max_length_q=self._max_length,
                 max_length_k=self._max_length,
             ).logits
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise CompilationError(
+                f"torch.compile fails ({str(error).strip().partition(chr(10))[0][:200]})",
+                "a machine on which it works, as where DIR was begun",
+                "go on there, or pass --restart to discard what is there",
+            ) from error
         if len(logits) != text_limit:  # assigned to all texts of the batch, too few would go unnoticed
             raise RuntimeError(f"{len(logits)} rows of logits for {text_limit} texts")
         return logits[: len(batch.lengths)].float()
+
+    def _compiled_for(self, asked: int, capacity: int, attended: torch.Tensor) -> Any:
+        """What computes a pass of ``capacity`` tokens, of which ``asked`` were to be filled."""
+        self._compiled_capacity = self._compiled_capacity or asked
+        if capacity != self._compiled_capacity:
+            return self._model
+        torch._dynamo.maybe_mark_dynamic(attended, 0)  # the one thing that differs from pass to pass
+        return self._compiled
+
+    def _keep_first_tokens(self, _module: Any, _inputs: Any, output: Any) -> None:
+        """Turn an encoder's output [1, tokens, hidden] into [texts, 1, hidden]: what every head reads of it."""
+        output.last_hidden_state = output.last_hidden_state[0].index_select(0, self._first_tokens)[:, None]
 
     def _row(self, batch: TokenBatch, capacity: int, text_limit: int) -> torch.Tensor:
         """int32 [2 * capacity + text_limit + 1] on the host: ids, positions, and where each text begins and ends.
@@ -126,12 +161,8 @@ def _power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def _keep_first_tokens(indices: torch.Tensor, _module: Any, _inputs: Any, output: Any) -> None:
-    """Turn an encoder's output [1, tokens, hidden] into [texts, 1, hidden]: what every head reads of it."""
-    output.last_hidden_state = output.last_hidden_state[0].index_select(0, indices)[:, None]
-
-
 def _attention(
+    attend: Attend,
     _module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -146,22 +177,25 @@ def _attention(
 
     The scale is the kernel's own, one over the root of the head size, as it is in all of PACKABLE_TYPES.
     """
-    attend = _attend_text_by_text if query.device.type == "cpu" else _attend
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return attend(query, key, value, cu_seq_lens_q, max_length_q)[None], None
 
 
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_lens: torch.Tensor, max_length: int
+    kernel: Callable[..., torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    max_length: int,
 ) -> torch.Tensor:
-    """[tokens, heads, head size] of each, by one kernel for all texts. What belongs to no text gets any value."""
+    """By one ``kernel`` for all texts. What belongs to no text gets any value."""
     if query.dtype not in (torch.float16, torch.bfloat16):
         raise TypeError(f"variable-length attention takes float16 or bfloat16, not {query.dtype}")
-    attended: torch.Tensor = _kernel()(query, key, value, cu_seq_lens, cu_seq_lens, max_length, max_length)
+    attended: torch.Tensor = kernel(query, key, value, cu_seq_lens, cu_seq_lens, max_length, max_length)
     return attended
 
 
-@cache
 def _kernel() -> Callable[..., torch.Tensor]:
     """torch's variable-length attention; of its arguments only the first seven are the same in every release."""
     from torch.nn.attention.varlen import varlen_attn

@@ -82,13 +82,17 @@ class SequenceClassifier(TorchClassifier):
         device: str,
         threads: int,
         packed_length: int | None = None,
+        is_compiled: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """Passes are packed if ``packed_length`` names the tokens of a window at most, for a model that can.
 
+        ``is_compiled`` has torch.compile make them, where they are packed.
         The rest as in :class:`TorchClassifier`.
         """
-        packed = partial(PackedModel, max_length=packed_length) if packed_length is not None else None
+        packed = None
+        if packed_length is not None:
+            packed = partial(PackedModel, max_length=packed_length, is_compiled=is_compiled)
         super().__init__(
             partial(_load, directory),
             packed or _padded_pass,
