@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ import pytest
 import torch
 
 from batchsent import batching
-from batchsent.batching import TOLERANCES, choose_batching, largest_difference, require_batching
+from batchsent.batching import TOLERANCES, choose_batching, choose_compiled, largest_difference, require_batching
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
+from batchsent.identity import Identity
 from batchsent.models import packed, sequence_classification
+from batchsent.models.resolution import EMBEDDED_DIRECTORY, ModelSource
+from batchsent.resolve import resolve
+from models.test_packed import attend
 
 CUDA = "cuda:0"
 LIMIT = 128
@@ -146,6 +152,63 @@ def test_a_kernel_that_fails_is_no_end(
     assert choose("auto", tiny_model) == "padded"
     (record,) = (record for record in caplog.records if record.name.startswith("batchsent"))
     assert record.getMessage().startswith("batches are padded: packed, they fail in a check with random texts (")
+    assert "\n" not in record.getMessage()
+
+
+# --- compiled
+
+MUCH = batching.COMPILED_FROM_BYTES
+
+
+@pytest.fixture
+def packed_identity(cuda: None, monkeypatch: pytest.MonkeyPatch) -> Identity:
+    """Of a run with packed batches; compilers are quick, and look into an attention as little as into CUDA's."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(packed, "_attend_text_by_text", attend)
+    config = ScoreConfig(inputs=("-",), output="-", device="cpu", backend="torch", batching="packed", max_length=LIMIT)
+    source = ModelSource("tiny", EMBEDDED_DIRECTORY, None, {})
+    return replace(resolve(config, source, "cpu"), precision="fp16")
+
+
+def test_much_work_on_cuda_is_compiled(
+    packed_identity: Identity, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for budget in (4_096, 300):  # the random texts need more than the second
+        identity = replace(packed_identity, batch_tokens=budget)
+        assert choose_compiled(identity, tiny_model, CUDA, MUCH)
+    assert not [record for record in caplog.records if record.name.startswith("batchsent")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "input_bytes"),
+    [({}, CUDA, MUCH - 1), ({}, "cpu", MUCH), ({"batching": "padded"}, CUDA, MUCH)],
+)
+def test_what_is_not_compiled(
+    packed_identity: Identity, changes: dict[str, Any], device: str, input_bytes: int, tmp_path: Path
+) -> None:
+    assert not choose_compiled(replace(packed_identity, **changes), tmp_path / "never looked at", device, input_bytes)
+
+
+@pytest.mark.parametrize(
+    ("attention", "reason"),
+    [
+        (right, "they fail in a check with random texts (torch.compile fails"),
+        (shifted, "probabilities differ by up to"),
+    ],
+)
+def test_what_cannot_be_compiled_or_computes_something_else_is_not(
+    packed_identity: Identity,
+    tiny_model: Path,
+    attention: Any,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(packed, "_attend_text_by_text", attention)
+    assert not choose_compiled(packed_identity, tiny_model, CUDA, MUCH)
+    (record,) = (record for record in caplog.records if record.name.startswith("batchsent"))
+    assert record.getMessage().startswith(f"passes are not compiled: compiled, {reason}")
     assert "\n" not in record.getMessage()
 
 

@@ -45,7 +45,7 @@ def config_of(model: Path | str, **options: Any) -> ScoreConfig:
 
 def begun(store: LocalStore, config: ScoreConfig, *shards: Shard) -> Identity:
     require_free_names(store, shards)
-    return begin(store, config, hash_file, lambda: None)
+    return begin(store, config, hash_file, lambda: None, input_bytes=1_000)
 
 
 def content_of(store: LocalStore) -> dict[str, bytes]:

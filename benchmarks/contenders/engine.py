@@ -19,6 +19,7 @@ from batchsent.resolve import resolve
 from batchsent.stages.classifier import classify
 from contenders import Answer, Ready, Score, Setting, Task
 
+COMPILED = "packed and compiled"
 NO_PART: Any = None
 """The classifier hands a part through and looks at none of it."""
 
@@ -32,6 +33,7 @@ def load(task: Task) -> Ready:
     """The model as the job loads it, on the backend or with the batching that the variant names."""
     source = source_of(task.model)
     identity = resolve(ScoreConfig(inputs=("-",), output="-", **options(task)), source, task.device)
+    identity = replace(identity, compiled=task.variant == COMPILED)
     model = load_model(identity, source.directory, task.device)
 
     def ready(texts: Sequence[str], setting: Setting) -> Score:
@@ -62,4 +64,5 @@ def options(task: Task) -> dict[str, Any]:
     """The options of ``batchsent score`` that say what the task says."""
     given: dict[str, Any] = {"model": str(task.model), "precision": task.precision, "device": task.device}
     given["threads"] = task.threads
-    return given | {"backend" if task.device == "cpu" else "batching": task.variant}
+    batching = "packed" if task.variant == COMPILED else task.variant
+    return given | ({"backend": task.variant} if task.device == "cpu" else {"batching": batching})

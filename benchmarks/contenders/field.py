@@ -67,6 +67,7 @@ def _gpu() -> tuple[Contender, ...]:
             for p in halves
         ),
         *(_engine_on_gpu(p, batching) for batching in batchings for p in halves),
+        *(_engine_on_gpu(p, "packed and compiled", GPU_BUDGETS[1:2]) for p in halves),
         score("batchsent score (defaults)", precision="fp16", variant="auto"),
         score(f"batchsent score ({best})", precision="fp16-weights", variant=best),
     )
@@ -135,8 +136,8 @@ def _engine_on_cpu(precision: str, backend: str) -> Contender:
     )
 
 
-def _engine_on_gpu(precision: str, batching: str) -> Contender:
-    grid = _each("batch_tokens", GPU_BUDGETS)
+def _engine_on_gpu(precision: str, batching: str, budgets: tuple[int, ...] = GPU_BUDGETS) -> Contender:
+    grid = _each("batch_tokens", budgets)
     return Contender(
         f"batchsent, bare engine ({batching})", "contenders.engine", precision, "token ids", grid, variant=batching
     )

@@ -1,18 +1,20 @@
-"""Whether batches are padded or packed: what was asked for, what model and device can, and whether both agree.
+"""Whether batches are padded or packed, and passes compiled: what was asked for, what can be had, whether both agree.
 
-Knows the rule and the check. How a pass is packed is in models/packed.py, how batches are cut in stages/batcher.py.
+Knows the rules and the check. How a pass is packed is in models/packed.py, how batches are cut in stages/batcher.py.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchsent.config import AUTO
-from batchsent.errors import UsageError
+from batchsent.errors import CompilationError, UsageError
 
 if TYPE_CHECKING:
+    from batchsent.identity import Identity
     from batchsent.records import TokenBatch
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,11 @@ log = logging.getLogger(__name__)
 TOLERANCES = {"fp16": 5e-3, "fp16-weights": 5e-3, "bf16": 3e-2}
 """The precisions that variable-length attention has on CUDA, and by how much a probability may differ from padded."""
 CHECKED_TEXTS = 32
+COMPILED_FROM_BYTES = 2 * 1024**3
+"""Of input: about as much as one GPU needs ten minutes for. Compiling takes one or two of them, and saves a fifth.
+
+Reckoned from published figures, not measured.
+"""
 
 
 class Obstacle(NamedTuple):
@@ -63,6 +70,21 @@ def require_batching(batching: str, directory: Path, *, precision: str, device: 
         )
 
 
+def choose_compiled(identity: Identity, directory: Path, device: str, input_bytes: int) -> bool:
+    """Whether torch.compile makes the passes, on the first use of DIR: packed ones on CUDA, where there is much to do.
+
+    Not if random texts get other probabilities than in padded passes that are not compiled.
+    """
+    if identity.batching != "packed" or device == "cpu" or input_bytes < COMPILED_FROM_BYTES:
+        return False
+    difference = _disagreement(
+        directory, identity.precision, device, identity.max_length, compiled_tokens=identity.batch_tokens
+    )
+    if difference:
+        log.warning("passes are not compiled: compiled, %s", difference)
+    return not difference
+
+
 def _obstacle(directory: Path, precision: str, device: str) -> Obstacle | None:
     from transformers import AutoConfig
 
@@ -87,11 +109,15 @@ def _obstacle_on_cuda(precision: str, device: str) -> Obstacle | None:
     return None
 
 
-def _disagreement(directory: Path, precision: str, device: str, max_length: int) -> str | None:
+def _disagreement(
+    directory: Path, precision: str, device: str, max_length: int, *, compiled_tokens: int | None = None
+) -> str | None:
     """What is wrong with packed batches where nothing is known to be in their way; None if they agree with padded."""
     try:
-        difference = largest_difference(directory, precision=precision, device=device, max_length=max_length)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        difference = largest_difference(
+            directory, precision=precision, device=device, max_length=max_length, compiled_tokens=compiled_tokens
+        )
+    except (RuntimeError, TypeError, AttributeError, CompilationError) as error:
         # A kernel that is not there, too little memory, a library whose models take other arguments: padded may do.
         return f"they fail in a check with random texts ({str(error).partition(chr(10))[0]})"
     tolerance = TOLERANCES[precision]
@@ -100,14 +126,23 @@ def _disagreement(directory: Path, precision: str, device: str, max_length: int)
     return f"probabilities differ by up to {difference:.2g} in a check with random texts, over {tolerance:g}"
 
 
-def largest_difference(directory: Path, *, precision: str, device: str, max_length: int) -> float:
-    """Between the probabilities of :data:`CHECKED_TEXTS` random texts, packed and padded. Raises ModelError."""
+def largest_difference(
+    directory: Path, *, precision: str, device: str, max_length: int, compiled_tokens: int | None = None
+) -> float:
+    """Between the probabilities of :data:`CHECKED_TEXTS` random texts, packed and padded. Raises ModelError.
+
+    With ``compiled_tokens``, packed passes of that capacity are compiled.
+    """
+    import numpy as np
     import torch
 
     from batchsent.machine import available_cores
     from batchsent.models.sequence_classification import SequenceClassifier, describe
 
     texts, multi_label = _random_texts(directory, max_length), describe(directory).multi_label
+    if compiled_tokens is not None:
+        fitting = int(np.searchsorted(texts.lengths.cumsum(), compiled_tokens, side="right"))
+        texts = replace(texts.between(0, max(1, fitting)), capacity=compiled_tokens)
     probabilities = []
     for packed_length in (max_length, None):
         # One after the other: both may not fit.
@@ -117,6 +152,7 @@ def largest_difference(directory: Path, *, precision: str, device: str, max_leng
             device=device,
             threads=available_cores(),
             packed_length=packed_length,
+            is_compiled=compiled_tokens is not None,
         )
         logits = torch.from_numpy(model.start(texts)())
         probabilities.append(logits.sigmoid() if multi_label else logits.softmax(-1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from batchsent import checkpoint
+from batchsent.batching import choose_compiled
 from batchsent.calibration import asked_by, temperature_of
 from batchsent.config import ScoreConfig
 from batchsent.errors import LockedError, ModelError, SettingsChangedError, UsageError, without_secrets
@@ -47,12 +49,19 @@ def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
     return None
 
 
-def begin(store: LocalStore, config: ScoreConfig, hash_file: HashFile, check: Callable[[], None]) -> Identity:
-    """Decide the settings and write them into DIR; what an earlier run with others left is discarded."""
+def begin(
+    store: LocalStore, config: ScoreConfig, hash_file: HashFile, check: Callable[[], None], *, input_bytes: int
+) -> Identity:
+    """Decide the settings and write them into DIR; what an earlier run with others left is discarded.
+
+    ``input_bytes`` says how much there is to do.
+    """
     device = choose_device(config.device)
     # Resolved first: settings that are wrong must not cost what is there.
     source = resolve_model(config.model, config.revision, hash_file)
     identity = resolve(config, source, device, check)
+    is_compiled = choose_compiled(identity, source.directory, device, input_bytes)
+    identity = replace(identity, compiled=is_compiled)
     require_unchanged(source.directory, source.files, hash_file)
     if config.restart and store.exists(checkpoint.CONFIG):
         discard_everything(store)

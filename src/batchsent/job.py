@@ -89,7 +89,7 @@ def run_job(
         with ReaderProcess(stop.check) as reader:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
-            identity = identity or begin(store, config, hash_file, stop.check)
+            identity = identity or begin(store, config, hash_file, stop.check, input_bytes=report.input_bytes)
             ledger = Ledger(store, identity, digests, stop.check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])

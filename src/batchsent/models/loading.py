@@ -31,7 +31,7 @@ def load_model(
     )
     if identity.backend == "torch":
         packed_length = identity.max_length if identity.batching == "packed" else None
-        return load(precision=identity.precision, packed_length=packed_length)
+        return load(precision=identity.precision, packed_length=packed_length, is_compiled=identity.compiled)
     graph = graph_of(
         directory,
         identity.model_files,
@@ -49,16 +49,21 @@ def load_model(
 
 
 def load_torch_model(
-    directory: Path, prompt: Prompt | None, *, packed_length: int | None = None, **settings: Any
+    directory: Path,
+    prompt: Prompt | None,
+    *,
+    packed_length: int | None = None,
+    is_compiled: bool = False,
+    **settings: Any,
 ) -> TorchClassifier:
     """The model in ``directory``, asked by ``prompt`` or, without one, with its classification head.
 
-    ``settings`` are those of :class:`TorchClassifier`; ``packed_length`` is for a head alone.
+    ``settings`` are those of :class:`TorchClassifier`; ``packed_length`` and ``is_compiled`` are for a head alone.
     """
     if prompt is None:
         from batchsent.models.sequence_classification import SequenceClassifier
 
-        return SequenceClassifier(directory, packed_length=packed_length, **settings)
+        return SequenceClassifier(directory, packed_length=packed_length, is_compiled=is_compiled, **settings)
     from batchsent.models import causal, text_to_text
     from batchsent.models.pretrained import load_tokenizer
     from batchsent.models.torch_classifier import TorchClassifier
