@@ -69,3 +69,12 @@ def score(tiny_model: Path) -> Score:
         return run_job(config, load_model=load_model, progress=progress)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An S3 server behind a proxy that injects faults; see ``objects/cloud.py``."""
+    from objects.cloud import running
+
+    with running(tmp_path_factory.mktemp("cloud")) as there:
+        yield there

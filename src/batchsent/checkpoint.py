@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, checksum_of
 from batchsent.records import Position, Shard, ShardDigest
-from batchsent.storage import INTERNAL, LocalStore, hash_stream
+from batchsent.storage import INTERNAL, hash_stream
+from batchsent.stores import Store
 
 CONFIG = f"{INTERNAL}/config.json"
 MANIFEST = f"{INTERNAL}/manifest.json"
@@ -103,7 +104,7 @@ class Work:
 
 def unit_of(identity: Identity, shard_name: str, digest: ShardDigest) -> str:
     """The name under which parts of this shard's content with these settings live (32 hex digits)."""
-    return hashlib.sha256(canonical_json([identity.fingerprint, shard_name, digest.sha256])).hexdigest()[:32]
+    return hashlib.sha256(canonical_json([identity.fingerprint, shard_name, digest.content])).hexdigest()[:32]
 
 
 def part_name(unit: str, index: int, sha256: str) -> str:
@@ -111,7 +112,7 @@ def part_name(unit: str, index: int, sha256: str) -> str:
     return f"{PARTS}/{unit}/{index:08d}-{sha256}.parquet"
 
 
-def load_progress(store: LocalStore, unit: str, check: Callable[[], None] = lambda: None) -> UnitProgress:
+def load_progress(store: Store, unit: str, check: Callable[[], None] = lambda: None) -> UnitProgress:
     """Every part of ``unit`` whose bytes are what its name says; a damaged one is removed.
 
     ``check`` is called while parts are hashed and may raise.
@@ -156,6 +157,7 @@ class ShardEntry:
     shard: str
     unit: str
     input_sha256: str
+    """'' for an object."""
     input_size_bytes: int
     record_count: int
     row_count: int
@@ -165,6 +167,8 @@ class ShardEntry:
     label_counts: dict[str, int]
     output: FileEntry
     rejects: FileEntry
+    input_version: str = ""
+    """Of an object: its ETag or generation."""
 
     @property
     def files(self) -> tuple[FileEntry, FileEntry]:
@@ -178,13 +182,13 @@ class ShardEntry:
         return cls(**(values | files))
 
 
-def save_entry(store: LocalStore, entry: ShardEntry) -> None:
+def save_entry(store: Store, entry: ShardEntry) -> None:
     """Leave ``entry`` beside the shard's parts, its hash in its name."""
     data = canonical_json(asdict(entry))
     store.publish_bytes(f"{PARTS}/{entry.unit}/shard-{hashlib.sha256(data).hexdigest()}.json", data)
 
 
-def load_entry(store: LocalStore, unit: str) -> ShardEntry | None:
+def load_entry(store: Store, unit: str) -> ShardEntry | None:
     """The entry that :func:`save_entry` left for ``unit``, if it is undamaged."""
     for file_name in store.list(f"{PARTS}/{unit}"):
         match = _ENTRY_NAME.fullmatch(file_name)
@@ -255,7 +259,7 @@ def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(sums.items()))
 
 
-def load_manifest(store: LocalStore) -> Manifest | None:
+def load_manifest(store: Store) -> Manifest | None:
     """The manifest in DIR; None if there is none or it is damaged."""
     data = store.read_bytes(MANIFEST)
     try:
@@ -264,13 +268,13 @@ def load_manifest(store: LocalStore) -> Manifest | None:
         return None
 
 
-def listed_shards(store: LocalStore) -> dict[str, ShardEntry]:
+def listed_shards(store: Store) -> dict[str, ShardEntry]:
     """Name → entry of the shards that the manifest in DIR lists; it may be older than the input."""
     manifest = load_manifest(store)
     return {entry.shard: entry for entry in manifest.shards} if manifest else {}
 
 
-def is_published(store: LocalStore) -> bool:
+def is_published(store: Store) -> bool:
     """Whether ``_SUCCESS`` vouches for the manifest that is there."""
     success, data = store.read_bytes(SUCCESS), store.read_bytes(MANIFEST)
     return success is not None and data is not None and success.decode("ascii", "replace") == success_line(data)

@@ -6,13 +6,15 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 
 from batchsent.checkpoint import FileEntry
 from batchsent.errors import ShardError
 from batchsent.identity import checksum_of
-from batchsent.records import ShardDigest, Signature
-from batchsent.storage import INTERNAL, LocalStore, Published, hash_stream, signature
+from batchsent.objects.uris import is_object
+from batchsent.records import Shard, ShardDigest, Signature
+from batchsent.storage import INTERNAL, Published, hash_stream
+from batchsent.stores import Store, open_file, signature
 
 DIGESTS = f"{INTERNAL}/digests.json"
 
@@ -27,7 +29,7 @@ class DigestCache:
     ``check`` is called while a file is hashed and may raise. Losing the cache costs a second reading, nothing else.
     """
 
-    def __init__(self, store: LocalStore, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, check: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._check = check
         self._known: dict[str, tuple[Signature, str]] = {}
@@ -50,7 +52,7 @@ class DigestCache:
             age_seconds = time.time() - found.ctime_ns / 1e9
             if 0 <= age_seconds < _CLOCK_GRAIN_SECONDS:
                 time.sleep(_CLOCK_GRAIN_SECONDS - age_seconds)
-            with Path(path).open("rb") as stream:
+            with open_file(path) as stream:
                 sha256 = hash_stream(stream, self._check)
             after = signature(path)
             if after == found:
@@ -60,24 +62,35 @@ class DigestCache:
                 raise FileNotFoundError(path)
             found = after
         raise ShardError(
-            f"{Path(path).name} changes while it is read",
+            f"{PurePath(path).name} changes while it is read",
             "a finished file",
             "wait for its writer and run again",
         )
 
+    def of_shard(self, shard: Shard) -> ShardDigest:
+        """What ``shard`` holds. Of an object the listing has said it, and whoever reads it holds the store to that."""
+        if shard.version:
+            return ShardDigest("", Signature(shard.size_bytes, 0, 0, 0, shard.version))
+        return self.digest(shard.path)
+
     def warm(self, path: str) -> None:
         """Hash ahead of need; what is wrong will show when it is needed."""
+        if is_object(path):
+            return
         with contextlib.suppress(OSError, ShardError):
             self.digest(path)
 
     def is_intact(self, entry: FileEntry) -> bool:
         """Whether the file in DIR holds the bytes that ``entry`` vouches for."""
-        path = self._store.path(entry.path)
+        path = str(self._store.path(entry.path))
         found = signature(path)
         if found is None or found.size_bytes != entry.size_bytes:
             return False
+        known = self._known.get(path)
+        if known is not None and known[0] == found:
+            return known[1] == entry.sha256
         try:
-            return self.digest(str(path)).sha256 == entry.sha256
+            return self.digest(path).sha256 == entry.sha256
         except (FileNotFoundError, ShardError):  # another run is at it, where locks do not work
             return False
 
@@ -88,8 +101,8 @@ class DigestCache:
     def save(self) -> None:
         """Write the record into DIR."""
         record = {
-            path: [[s.size_bytes, s.mtime_ns, s.ctime_ns, s.inode], sha256]
+            path: [[s.size_bytes, s.mtime_ns, s.ctime_ns, s.inode, *([s.version] if s.version else [])], sha256]
             for path, (s, sha256) in sorted(self._known.items())
-            if signature(path) is not None
+            if is_object(path) or signature(path) is not None  # of objects, each look would be a request
         }
         self._store.publish_bytes(DIGESTS, json.dumps([checksum_of(record), record]).encode())

@@ -18,14 +18,14 @@ from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, 
 from batchsent.records import Shard
 from batchsent.resolve import resolve
 from batchsent.stages.committer import discard_everything, is_ours
-from batchsent.storage import LocalStore
+from batchsent.stores import Store
 
 log = logging.getLogger(__name__)
 
 HashFile = Callable[[str], str]
 
 
-def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identity | None:
+def adopt(store: Store, config: ScoreConfig, hash_file: HashFile) -> Identity | None:
     """The settings in DIR, if they are those of ``config``; None if DIR has none, or ``--restart`` discards them.
 
     Raises SettingsChangedError if DIR has others.
@@ -50,7 +50,7 @@ def adopt(store: LocalStore, config: ScoreConfig, hash_file: HashFile) -> Identi
 
 
 def begin(
-    store: LocalStore, config: ScoreConfig, hash_file: HashFile, check: Callable[[], None], *, input_bytes: int
+    store: Store, config: ScoreConfig, hash_file: HashFile, check: Callable[[], None], *, input_bytes: int
 ) -> Identity:
     """Decide the settings and write them into DIR; what an earlier run with others left is discarded.
 
@@ -78,7 +78,7 @@ def begin(
     return identity
 
 
-def recorded_identity(store: LocalStore) -> Identity | None:
+def recorded_identity(store: Store) -> Identity | None:
     """The settings in DIR; None before its first use. Raises UsageError if they cannot be read."""
     data = store.read_bytes(checkpoint.CONFIG)
     if data is None:
@@ -138,11 +138,13 @@ def _differing(source: ModelSource, recorded: Identity) -> str:
     return ", ".join(sorted(name for name in found | expected if found.get(name) != expected.get(name)))
 
 
-def require_free_names(store: LocalStore, shards: Iterable[Shard]) -> None:
+def require_free_names(store: Store, shards: Iterable[Shard]) -> None:
     """Raise UsageError if the output of one of ``shards`` would replace what somebody else put into DIR."""
+    # In an object store each look would be a request.
+    taken = None if store.has_locks else set(store.outputs())
     for shard in shards:
         name = f"{shard.output_stem}.parquet"
-        if store.exists(name) and not is_ours(store, name):
+        if (store.exists(name) if taken is None else name in taken) and not is_ours(store, name):
             raise UsageError(
                 f"{store.path(name)} exists and is not batchsent's",
                 "a name that is free",

@@ -37,10 +37,10 @@ from batchsent.reporting.progress import NoProgress, Progress, showing
 from batchsent.reporting.run_report import RunReport, State
 from batchsent.schema import REASON, ROW_INDEX
 from batchsent.stages import committer
-from batchsent.stages.planner import local_path, plan_shards
+from batchsent.stages.planner import place, plan_shards
 from batchsent.stages.reader import ReaderProcess, ReadRequest
 from batchsent.stop import StopSignal
-from batchsent.storage import LocalStore
+from batchsent.stores import Store, open_store
 
 if TYPE_CHECKING:
     from batchsent.stages.classifier import Model
@@ -70,7 +70,7 @@ def run_job(
     began = time.monotonic()
     report = report or RunReport()
     stop = stop or StopSignal()
-    store = LocalStore(local_path(config.output, "--output"))
+    store = open_store(place(config.output, "--output"))
     shards = plan_shards(config.inputs, store.root)
     report.shard_count, report.input_bytes = len(shards), sum(shard.size_bytes for shard in shards)
     store.create()
@@ -112,7 +112,7 @@ def run_job(
 _STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
 
 
-def _has_nothing_to_do(ledger: Ledger, store: LocalStore, shards: list[Shard], report: RunReport) -> bool:
+def _has_nothing_to_do(ledger: Ledger, store: Store, shards: list[Shard], report: RunReport) -> bool:
     """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
     if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
         return False
@@ -130,7 +130,7 @@ class _Run:
     def __init__(
         self,
         config: ScoreConfig,
-        store: LocalStore,
+        store: Store,
         identity: Identity,
         ledger: Ledger,
         digests: DigestCache,

@@ -14,7 +14,7 @@ from batchsent.identity import Identity
 from batchsent.records import Position, ScoredPart, Shard
 from batchsent.stages.committer import commit_shard
 from batchsent.stages.writer import write_part
-from batchsent.storage import LocalStore, signature
+from batchsent.stores import Store, signature
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Ledger:
     """What counts is on disk; this is the run's view of it."""
 
     def __init__(
-        self, store: LocalStore, identity: Identity, digests: DigestCache, check: Callable[[], None] = lambda: None
+        self, store: Store, identity: Identity, digests: DigestCache, check: Callable[[], None] = lambda: None
     ) -> None:
         self._check = check
         self._store = store
@@ -41,7 +41,7 @@ class Ledger:
 
         Raises OSError if the shard cannot be read, ShardError if it changes meanwhile.
         """
-        digest = self._digests.digest(shard.path)
+        digest = self._digests.of_shard(shard)
         unit = checkpoint.unit_of(self._identity, shard.name, digest)
         if self._finished(shard, unit):
             return None
@@ -53,7 +53,7 @@ class Ledger:
     def is_finished(self, shard: Shard) -> bool:
         """Whether the shard's files are there, intact, and of its content as it is now."""
         try:
-            digest = self._digests.digest(shard.path)
+            digest = self._digests.of_shard(shard)
         except (OSError, ShardError):
             return False
         return self._finished(shard, checkpoint.unit_of(self._identity, shard.name, digest))

@@ -12,7 +12,7 @@ from batchsent.identity import Identity
 from batchsent.records import Inspection, Shard
 from batchsent.schema import OUR_COLUMNS
 from batchsent.stages.reader import InspectRequest, ReaderProcess
-from batchsent.storage import LocalStore
+from batchsent.stores import Store
 
 
 def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConfig) -> list[Inspection]:
@@ -45,7 +45,7 @@ def _with_free_names(inspection: Inspection, kept: dict[str, str], keep_all: boo
     return replace(inspection, error=error, is_setting_wrong=True)
 
 
-def require_space(store: LocalStore, identity: Identity, inspections: list[Inspection]) -> None:
+def require_space(store: Store, identity: Identity, inspections: list[Inspection]) -> None:
     """Parts and shard files lie side by side for a while. Raises StorageError if both will hardly fit.
 
     An estimate on the low side: a disk that fills up later costs nothing but time, a refusal that is wrong

@@ -39,6 +39,8 @@ class Shard:
     compression: str
     """'' or '.gz', '.zst', '.bz2', '.xz'."""
     size_bytes: int
+    version: str = ""
+    """Of an object: what its store called its content when it was listed."""
 
     @property
     def output_stem(self) -> str:
@@ -54,14 +56,22 @@ class Signature:
     mtime_ns: int
     ctime_ns: int
     inode: int
+    version: str = ""
+    """Of an object, which has none of the three before: its ETag or generation."""
 
 
 @dataclass(frozen=True)
 class ShardDigest:
-    """A shard's content: its SHA-256 in hex, and the signature that the file had while it was hashed."""
+    """A shard's content, and the signature that the file had while it was hashed."""
 
     sha256: str
+    """In hex; '' for an object, which nobody reads from end to end just to hash it."""
     signature: Signature
+
+    @property
+    def content(self) -> str:
+        """What the content is known by."""
+        return self.sha256 or f"{self.signature.version}, {self.signature.size_bytes} bytes"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchsent.records import RejectReason
+from batchsent.records import RejectReason, ShardDigest
 
 ROW_INDEX, BYTE_OFFSET, REASON, DETAIL, TEXT = "row_index", "byte_offset", "reason", "detail", "text"
 LABEL, PROBABILITY, PROBABILITIES = "label", "probability", "probabilities"
@@ -85,16 +85,17 @@ FOOTER_UNIT = "batchsent.unit"
 
 
 def output_metadata(
-    *, model: str, model_version: str, fingerprint: str, unit: str, shard: str, input_sha256: str
+    *, model: str, model_version: str, fingerprint: str, unit: str, shard: str, digest: ShardDigest
 ) -> dict[str, str]:
     """Key-value metadata of a published file's footer."""
+    known_by = ("input_sha256", digest.sha256) if digest.sha256 else ("input_version", digest.signature.version)
     return {
         "batchsent.model": model,
         "batchsent.model_version": model_version,
         FOOTER_FINGERPRINT: fingerprint,
         FOOTER_UNIT: unit,
         "batchsent.shard": shard,
-        "batchsent.input_sha256": input_sha256,
+        f"batchsent.{known_by[0]}": known_by[1],
     }
 
 

@@ -1,4 +1,4 @@
-"""The output directory: list, open, publish. The only module that writes.
+"""The output directory: list, open, publish. The only module that writes files; ``objects`` writes objects.
 
 ``LocalStore.publish`` is the only way anything becomes visible: a temporary file in the same file system
 (O_EXCL), write, fsync, rename or link to its name, fsync of the directory. What the caller's ``write`` leaves
@@ -65,6 +65,8 @@ class Published:
 
 class LocalStore:
     """DIR on a POSIX file system."""
+
+    has_locks = True
 
     def __init__(self, root: str | os.PathLike[str], internal: str = INTERNAL) -> None:
         """``internal`` is the folder in DIR for what is being written, and for the lock."""
@@ -174,6 +176,19 @@ class LocalStore:
     def signature(self, name: str) -> Signature | None:
         """See :func:`signature`; None if there is no such name."""
         return signature(self._target(name))
+
+    def modified_seconds(self, name: str) -> float | None:
+        """When ``name`` was written, in seconds since 1970; None if there is no such name."""
+        found = self.signature(name)
+        return None if found is None else found.mtime_ns / 1e9
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """Names of the folders right in ``folder``, sorted; empty if there is no such folder."""
+        try:
+            with os.scandir(self._folder(folder)) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def list(self, folder: str) -> list[str]:
         """Names of the files right in ``folder``, sorted; empty if there is no such folder."""

@@ -20,15 +20,16 @@ from batchsent import checkpoint
 from batchsent.checkpoint import FileEntry, Manifest
 from batchsent.errors import BatchsentError, LockedError
 from batchsent.identity import Identity
-from batchsent.storage import LocalStore, Published
+from batchsent.storage import Published
+from batchsent.stores import Store
 
 
-def take_back(store: LocalStore) -> None:
+def take_back(store: Store) -> None:
     """Remove ``_SUCCESS``, durably."""
     store.remove(checkpoint.SUCCESS)
 
 
-def require_settings(store: LocalStore, fingerprint: str) -> None:
+def require_settings(store: Store, fingerprint: str) -> None:
     """Raise LockedError if DIR was given other settings since this run began."""
     data = store.read_bytes(checkpoint.CONFIG)
     try:
@@ -39,28 +40,28 @@ def require_settings(store: LocalStore, fingerprint: str) -> None:
         raise _overtaken(store, "gave it other settings")
 
 
-def require_ours(store: LocalStore, fingerprint: str) -> None:
+def require_ours(store: Store, fingerprint: str) -> None:
     """Raise LockedError if another run gave DIR other settings, or published it, since this run's first change."""
     require_settings(store, fingerprint)
     if store.exists(checkpoint.SUCCESS):
         raise _overtaken(store, "published it")
 
 
-def put(store: LocalStore, fingerprint: str, name: str, write: Callable[[IO[bytes]], object]) -> Published:
+def put(store: Store, fingerprint: str, name: str, write: Callable[[IO[bytes]], object]) -> Published:
     """Publish a file that ``_SUCCESS`` will vouch for. Raises LockedError if DIR is not this run's any more."""
     published = store.publish(name, write, before_rename=partial(require_ours, store, fingerprint))
     look_again(store, name, published.sha256)
     return published
 
 
-def drop(store: LocalStore, fingerprint: str, name: str) -> None:
+def drop(store: Store, fingerprint: str, name: str) -> None:
     """Remove a file that no longer belongs to what DIR publishes. Raises LockedError as :func:`put`."""
     require_ours(store, fingerprint)
     store.remove(name)
     look_again(store, name, None)
 
 
-def look_again(store: LocalStore, name: str, sha256: str | None) -> None:
+def look_again(store: Store, name: str, sha256: str | None) -> None:
     """After ``name`` was made to hold what has this hash (None: was removed): was DIR published meanwhile?
 
     If so, and with another content of ``name``, takes ``_SUCCESS`` back and raises LockedError.
@@ -72,14 +73,14 @@ def look_again(store: LocalStore, name: str, sha256: str | None) -> None:
         keep_back(store)
 
 
-def keep_back(store: LocalStore) -> None:
+def keep_back(store: Store) -> None:
     """Raise LockedError if another run published DIR meanwhile, and take ``_SUCCESS`` back: it is wrong by now."""
     if store.exists(checkpoint.SUCCESS):
         take_back(store)
         raise _overtaken(store, "published it")
 
 
-def vouch(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
+def vouch(store: Store, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
     """Write ``_SUCCESS`` over what is durable, then look at all of it again.
 
     Raises LockedError if another run has changed it; ``_SUCCESS`` is taken back then.
@@ -99,12 +100,12 @@ def vouch(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry]
         raise
 
 
-def is_vouched_for(store: LocalStore, manifest: Manifest) -> bool:
+def is_vouched_for(store: Store, manifest: Manifest) -> bool:
     """Whether another run has published just this meanwhile."""
     return checkpoint.is_published(store) and store.read_bytes(checkpoint.MANIFEST) == manifest.to_json()
 
 
-def _overtaken(store: LocalStore, did: str) -> LockedError:
+def _overtaken(store: Store, did: str) -> LockedError:
     return LockedError(
         f"another run on {store.root} {did} meanwhile", "one run at a time", "run again to finish what is left"
     )

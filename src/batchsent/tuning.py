@@ -28,7 +28,7 @@ from batchsent.resolve import resolve
 from batchsent.schema import TEXT
 from batchsent.stages.planner import plan_shards
 from batchsent.stages.reader import ReaderProcess, ReadRequest
-from batchsent.storage import signature
+from batchsent.stores import signature
 
 if TYPE_CHECKING:
     from batchsent.stages.classifier import Model

@@ -16,7 +16,8 @@ from batchsent.checkpoint import FileEntry, Manifest, ShardEntry
 from batchsent.errors import BatchsentError, IncompleteError
 from batchsent.identity import Identity
 from batchsent.reporting.status import not_ours
-from batchsent.storage import LocalStore, hash_stream
+from batchsent.storage import hash_stream
+from batchsent.stores import Store
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Verification:
     size_bytes: int
 
 
-def verify(store: LocalStore) -> Verification:
+def verify(store: Store) -> Verification:
     """Read everything that DIR published. Writes nothing.
 
     Raises UsageError if DIR is not a batchsent directory, IncompleteError if it is not published.
@@ -91,7 +92,7 @@ def _config_problems(config: bytes | None, manifest: Manifest) -> Iterator[str]:
         yield f"{checkpoint.CONFIG} was changed: the same settings, but not as they were written"
 
 
-def _shard_problems(store: LocalStore, entry: ShardEntry) -> Iterator[str]:
+def _shard_problems(store: Store, entry: ShardEntry) -> Iterator[str]:
     reject_count = sum(entry.reject_counts.values())
     for file, row_count in ((entry.output, entry.row_count), (entry.rejects, reject_count)):
         problem = _file_problem(store, file, row_count)
@@ -104,13 +105,14 @@ def _shard_problems(store: LocalStore, entry: ShardEntry) -> Iterator[str]:
         )
 
 
-def _file_problem(store: LocalStore, file: FileEntry, row_count: int) -> str | None:
+def _file_problem(store: Store, file: FileEntry, row_count: int) -> str | None:
     """What is wrong with a listed file; None if nothing is."""
     try:
         # Not a file also where a pipe or a folder has its name: neither can be read.
-        if not store.exists(file.path):
+        found = store.signature(file.path) if store.exists(file.path) else None
+        if found is None:
             return f"{file.path} is missing"
-        size_bytes = store.path(file.path).stat().st_size
+        size_bytes = found.size_bytes
         if size_bytes != file.size_bytes:
             return f"{file.path} has {size_bytes:,} bytes instead of {file.size_bytes:,}"
         with store.open(file.path) as stream:
@@ -118,13 +120,13 @@ def _file_problem(store: LocalStore, file: FileEntry, row_count: int) -> str | N
             if sha256 != file.sha256:
                 return f"{file.path} was changed: its SHA-256 is {sha256[:12]}... instead of {file.sha256[:12]}..."
             stream.seek(0)
-            found = pq.read_metadata(stream).num_rows
+            rows = pq.read_metadata(stream).num_rows
     except (OSError, pa.ArrowException, BatchsentError) as error:
         return f"{file.path} cannot be read ({error})"
-    return None if found == row_count else f"{file.path} has {found:,} rows; the manifest counts {row_count:,}"
+    return None if rows == row_count else f"{file.path} has {rows:,} rows; the manifest counts {row_count:,}"
 
 
-def _unlisted(store: LocalStore, manifest: Manifest) -> Iterator[str]:
+def _unlisted(store: Store, manifest: Manifest) -> Iterator[str]:
     """Whoever reads all of DIR would read these too."""
     listed = {file.path for entry in manifest.shards for file in entry.files}
     for name in [*store.outputs(), *store.outputs(checkpoint.REJECTS)]:

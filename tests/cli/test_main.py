@@ -144,8 +144,10 @@ def test_score_help_names_every_line_of_the_contract(run: Run) -> None:
         (["score", "--output", "o"], "INPUT"),
         (["score"], "INPUT"),
         (["score", "no-such-file.csv", "--output", "o"], "no-such-file.csv does not exist"),
-        (["score", "s3://b/x.csv", "--output", "o"], "s3://"),
-        (["score", "x.csv", "--output", "s3://b/o"], "--output is a s3://"),
+        (["score", "abfs://b/x.csv", "--output", "o"], "INPUT is a abfs://"),
+        (["score", "x.csv", "--output", "abfs://b/o"], "--output is a abfs://"),
+        (["score", "s3://", "--output", "o"], "names no bucket"),
+        (["score", "x.csv", "--output", "s3:///o"], "names no bucket"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_2(

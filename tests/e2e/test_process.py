@@ -197,7 +197,7 @@ def test_nothing_to_do_loads_no_model(start: Start, tmp_path: Path, tiny_model: 
         (["r.csv", "--config", "bad.toml"], 2, "bad.toml is not TOML"),
         (["r.csv", "--no-such-option"], 2, "No such option"),
         (["broken.parquet"], 3, "1 of 1 shards failed (broken.parquet is not readable as Parquet"),
-        (["s3://bucket/key.csv"], 2, "s3:// URI, which is not available in this version"),
+        (["abfs://bucket/key.csv"], 2, "INPUT is a abfs:// URI; expected a path on this machine"),
     ],
 )
 def test_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

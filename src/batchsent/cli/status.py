@@ -17,10 +17,10 @@ def command(directory: str) -> None:
     """
     from batchsent.directory import recorded_identity
     from batchsent.reporting.status import status_lines
-    from batchsent.stages.planner import local_path
-    from batchsent.storage import LocalStore
+    from batchsent.stages.planner import place
+    from batchsent.stores import open_store
 
-    store = LocalStore(local_path(directory, "DIR"))
+    store = open_store(place(directory, "DIR"))
     lines = status_lines(store, recorded_identity(store))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:

@@ -18,11 +18,11 @@ def command(directory: str) -> None:
     batchsent verify scored
     """
     from batchsent.errors import IncompleteError, LockedError
-    from batchsent.stages.planner import local_path
-    from batchsent.storage import LocalStore
+    from batchsent.stages.planner import place
+    from batchsent.stores import open_store
     from batchsent.verify import verify
 
-    store = LocalStore(local_path(directory, "DIR"))
+    store = open_store(place(directory, "DIR"))
     found = verify(store)
     if not found.problems:
         rows = f"{found.row_count:,} row{'s' * (found.row_count != 1)}"

@@ -13,7 +13,7 @@ from batchsent.errors import UsageError
 from batchsent.evaluation.config import EvaluateConfig
 from batchsent.evaluation.results import Evaluation
 from batchsent.reporting.run_report import library_versions
-from batchsent.stages.planner import local_path
+from batchsent.stages.planner import local_path, place
 from batchsent.storage import require_writable, write_file
 
 EVALUATION, WORST_ERRORS = "evaluation.json", "worst-errors.csv"
@@ -24,7 +24,7 @@ def require_places(config: EvaluateConfig) -> None:
     folder = _folder(config)
     if folder is not None:
         for given in config.scoring.inputs:
-            root = Path(local_path(given, "INPUT"))
+            root = Path(place(given, "INPUT"))
             if root.is_dir() and folder.is_relative_to(root.resolve()):
                 raise UsageError(
                     f"--output {folder} is in the INPUT {root}, which would hold it the next time",

@@ -25,7 +25,8 @@ from batchsent.records import Inspection, Shard, ShardDigest
 from batchsent.schema import KEPT_PREFIX, PROBABILITIES, ROW_INDEX, json_array
 from batchsent.stages.planner import plan_shards
 from batchsent.stages.reader import ReaderProcess, ReadRequest
-from batchsent.storage import LocalStore, signature
+from batchsent.storage import LocalStore
+from batchsent.stores import signature
 
 TRUTH, REVIEW = "true_label", "review"
 """Under which names the label and the text are kept: no others are, so they meet none."""

@@ -16,7 +16,7 @@ from batchsent.checkpoint import RUNS
 from batchsent.identity import SCHEMA_VERSION
 from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
 from batchsent.schema import REASON, value_counts
-from batchsent.storage import LocalStore
+from batchsent.stores import Store
 
 State = Literal["running", "published", "nothing to do", "not published", "stopped", "failed"]
 
@@ -162,14 +162,14 @@ class RunReport:
         """For JSON."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
 
-    def save(self, store: LocalStore) -> None:
+    def save(self, store: Store) -> None:
         """Write ``runs/<id>.json``."""
         content = {"schema_version": SCHEMA_VERSION, "updated_at": datetime.now(UTC).isoformat(timespec="seconds")}
         data = json.dumps(content | self.to_dict(), indent=1, ensure_ascii=False)
         store.publish_bytes(f"{RUNS}/{self.run_id}.json", data.encode() + b"\n")
 
 
-def latest_run(store: LocalStore) -> dict[str, Any] | None:
+def latest_run(store: Store) -> dict[str, Any] | None:
     """The record of the run that began last, as it stands in DIR."""
     for name in reversed(store.list(RUNS)):
         try:

@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from socket import gethostname
 from typing import Any
 
@@ -22,14 +23,14 @@ from batchsent.identity import Identity
 from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
 from batchsent.reporting.run_report import RunReport, latest_run
 from batchsent.schema import REASON, value_counts
-from batchsent.storage import LocalStore
+from batchsent.stores import Store
 
 FAILURES_SHOWN = 5
 
 Lines = list[tuple[str, str]]
 
 
-def status_lines(store: LocalStore, identity: Identity | None) -> Lines:
+def status_lines(store: Store, identity: Identity | None) -> Lines:
     """(name, value) pairs; ``identity`` is what ``config.json`` holds. Raises UsageError if DIR is not ours."""
     # Before the run's record: a run that ends in between has said so by then, and does not look killed.
     is_locked = store.is_locked()
@@ -42,7 +43,7 @@ def status_lines(store: LocalStore, identity: Identity | None) -> Lines:
     manifest = checkpoint.load_manifest(store)
     is_published = checkpoint.is_published(store)
     lines = [
-        ("state", _state(run, is_locked=is_locked, is_published=is_published)),
+        ("state", _state(run, is_locked=is_locked, is_published=is_published, has_locks=store.has_locks)),
         ("model", f"{identity.model} ({_short(identity.model_version)})"),
         ("precision", identity.precision),
     ]
@@ -58,9 +59,9 @@ def status_lines(store: LocalStore, identity: Identity | None) -> Lines:
     return lines
 
 
-def not_ours(store: LocalStore) -> UsageError:
+def not_ours(store: Store) -> UsageError:
     """The error for a directory in which no run ever began."""
-    if not store.root.is_dir():
+    if isinstance(store.root, Path) and not store.root.is_dir():
         what = "is a file" if store.root.exists() else "does not exist"
         return UsageError(f"{store.root} {what}", "the --output directory of 'batchsent score'", "check the path")
     return UsageError(
@@ -75,7 +76,7 @@ def _as_report(record: dict[str, Any]) -> RunReport:
     return RunReport(**{name: value for name, value in record.items() if name in known})
 
 
-def _state(run: RunReport | None, *, is_locked: bool, is_published: bool) -> str:
+def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_locks: bool) -> str:
     if is_locked:
         return _state_in_flight(run, is_published=is_published)
     if is_published:
@@ -83,7 +84,7 @@ def _state(run: RunReport | None, *, is_locked: bool, is_published: bool) -> str
     if run is None:
         return "stopped: nothing was scored yet; run the same command again"
     match run.state:
-        case "running" if run.host != gethostname():
+        case "running" if run.host != gethostname() or not has_locks:
             return (
                 f"stopped, or running on {run.host} where this machine does not see its lock; "
                 f"if it is not running there (pid {run.pid}), run the same command again to resume"
@@ -122,7 +123,7 @@ class Committed:
     reject_counts: Counter[str] = field(default_factory=Counter)
 
 
-def read_committed(store: LocalStore, run: RunReport | None) -> Committed:
+def read_committed(store: Store, run: RunReport | None) -> Committed:
     """Count it. Hashes nothing and removes nothing; a run may work on it meanwhile."""
     committed = Committed()
     started = datetime.fromisoformat(run.started_at).timestamp() if run is not None else 0.0
@@ -139,19 +140,16 @@ def read_committed(store: LocalStore, run: RunReport | None) -> Committed:
         committed.finished.append(entry)
         committed.record_count += entry.record_count
         committed.reject_counts.update(entry.reject_counts)
-        written = (store.signature(f"{checkpoint.PARTS}/{unit}/{name}") for name in names if name.endswith(".json"))
-        committed.finished_by_run_count += any(s is not None and s.mtime_ns / 1e9 >= started for s in written)
+        entries = (f"{checkpoint.PARTS}/{unit}/{name}" for name in names if name.endswith(".json"))
+        committed.finished_by_run_count += any((store.modified_seconds(name) or 0.0) >= started for name in entries)
     return committed
 
 
-def _units(store: LocalStore) -> list[str]:
-    try:
-        return sorted(folder.name for folder in store.path(checkpoint.PARTS).iterdir() if folder.is_dir())
-    except FileNotFoundError:
-        return []
+def _units(store: Store) -> list[str]:
+    return list(store.folders(checkpoint.PARTS))
 
 
-def _count_part(store: LocalStore, name: str, committed: Committed) -> None:
+def _count_part(store: Store, name: str, committed: Committed) -> None:
     # One that has just been removed, or is damaged, does not count; the next run sees to it.
     with contextlib.suppress(OSError, pa.ArrowException, KeyError), store.open(name) as handle:
         table = pq.read_table(handle, columns=[REASON])

@@ -36,14 +36,15 @@ from batchsent.schema import (
     output_schema,
     value_counts,
 )
-from batchsent.storage import LocalStore, Published
+from batchsent.storage import Published
+from batchsent.stores import Store
 
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 64 << 20
 
 
 def commit_shard(
-    store: LocalStore, identity: Identity, work: Work, check: Callable[[], None] = lambda: None
+    store: Store, identity: Identity, work: Work, check: Callable[[], None] = lambda: None
 ) -> tuple[ShardEntry, tuple[Published, Published]]:
     """Concatenate the parts into the shard's files and leave the manifest entry beside the parts.
 
@@ -58,7 +59,7 @@ def commit_shard(
         fingerprint=identity.fingerprint,
         unit=unit,
         shard=shard.name,
-        input_sha256=digest.sha256,
+        digest=digest,
     )
     fields = [pa.field(c.output_name, c.data_type) for c in kept]
     schema = output_schema(fields, identity.labels, metadata, windows=identity.window_aggregate is not None)
@@ -81,6 +82,7 @@ def commit_shard(
         label_counts={label: counts.labels.get(label, 0) for label in identity.labels},
         output=_file_entry(output),
         rejects=_file_entry(rejects),
+        input_version=digest.signature.version,
     )
     _require_conserved(entry, parts)
     checkpoint.save_entry(store, entry)
@@ -117,13 +119,14 @@ class _KeptColumn:
     """Kinds of the JSON values, where the column holds JSON text."""
 
 
-def _kept_columns(store: LocalStore, identity: Identity, parts: list[PartFile]) -> list[_KeptColumn]:
+def _kept_columns(store: Store, identity: Identity, parts: list[PartFile]) -> list[_KeptColumn]:
     """Kept columns of all parts, in order of appearance; JSON Lines parts may differ in theirs."""
     types: dict[str, pa.DataType] = {}
     kinds: dict[str, set[str]] = {}
     for part in parts:
         try:
-            schema = pq.read_schema(store.path(part.name))
+            with store.open(part.name) as stream:
+                schema = pq.read_schema(stream)
         except (OSError, pa.ArrowException):
             raise _damaged(part) from None
         for field in schema:
@@ -148,7 +151,7 @@ def _kept_columns(store: LocalStore, identity: Identity, parts: list[PartFile]) 
     return columns
 
 
-def _read_part(store: LocalStore, part: PartFile) -> pa.Table:
+def _read_part(store: Store, part: PartFile) -> pa.Table:
     data = store.read_bytes(part.name)
     if data is None or hashlib.sha256(data).hexdigest() not in part.name:
         raise _damaged(part)
@@ -201,7 +204,7 @@ def _reject_rows(part: pa.Table, shard: Shard, counts: _Counts) -> pa.Table:
 
 
 def _publish_table(
-    store: LocalStore,
+    store: Store,
     identity: Identity,
     name: str,
     schema: pa.Schema,
@@ -236,13 +239,13 @@ def _file_entry(published: Published) -> FileEntry:
 # --- DIR as a whole
 
 
-def begin_changes(store: LocalStore, fingerprint: str) -> None:
+def begin_changes(store: Store, fingerprint: str) -> None:
     """Take back the promise before anything that it vouches for changes."""
     success.require_settings(store, fingerprint)
     success.take_back(store)
 
 
-def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
+def publish_manifest(store: Store, manifest: Manifest) -> None:
     """Write the manifest, and remove outputs of ours that it does not list (their shards are gone)."""
     if success.is_vouched_for(store, manifest):
         return
@@ -254,7 +257,7 @@ def publish_manifest(store: LocalStore, manifest: Manifest) -> None:
     success.put(store, manifest.fingerprint, checkpoint.MANIFEST, lambda handle: handle.write(data))
 
 
-def publish_success(store: LocalStore, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
+def publish_success(store: Store, manifest: Manifest, is_intact: Callable[[FileEntry], bool]) -> None:
     """Write ``_SUCCESS``, when all that it vouches for is durable, then see it through."""
     listed = (file.path for entry in manifest.shards for file in entry.files)
     # Also folders that hold nothing any more: what was in them must not come back beside what is listed.
@@ -263,13 +266,13 @@ def publish_success(store: LocalStore, manifest: Manifest, is_intact: Callable[[
     store.remove_tree(checkpoint.PARTS)
 
 
-def confirm_success(store: LocalStore) -> None:
+def confirm_success(store: Store) -> None:
     """See a ``_SUCCESS`` through that an earlier run wrote: it may have been killed before it was durable."""
     store.make_durable([checkpoint.SUCCESS])
     store.remove_tree(checkpoint.PARTS)
 
 
-def discard_everything(store: LocalStore) -> None:
+def discard_everything(store: Store) -> None:
     """Remove what an earlier run left; ``config.json`` last, so that an interrupted discard is continued."""
     success.take_back(store)
     store.remove_tree(checkpoint.PARTS)
@@ -283,18 +286,19 @@ def discard_everything(store: LocalStore) -> None:
     success.keep_back(store)
 
 
-def is_ours(store: LocalStore, name: str) -> bool:
+def is_ours(store: Store, name: str) -> bool:
     """Whether a Parquet file was written by this program; what somebody else put into DIR is not touched."""
     if name.startswith(checkpoint.REJECTS):
         return True
     try:
-        metadata = pq.read_schema(store.path(name)).metadata or {}
+        with store.open(name) as stream:
+            metadata = pq.read_schema(stream).metadata or {}
     except (pa.ArrowException, OSError):
         return _was_ours(store, name)
     return FOOTER_FINGERPRINT.encode() in metadata
 
 
-def _was_ours(store: LocalStore, name: str) -> bool:
+def _was_ours(store: Store, name: str) -> bool:
     """:func:`is_ours` of a file that is damaged: what is left of its footer says it, or the manifest."""
     if any(name == entry.output.path for entry in checkpoint.listed_shards(store).values()):
         return True

@@ -1,4 +1,4 @@
-"""INPUT... → shards: which files there are, what each is called, and that no two would write the same output.
+"""INPUT... → shards: which files or objects there are, what each is called, and that no two write the same output.
 
 Looks at names and sizes only; opens nothing.
 """
@@ -13,13 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 from batchsent.config import COMPRESSIONS, FORMATS, TEXT_EXTENSIONS
 from batchsent.errors import InputError, NotAvailableError, UsageError
+from batchsent.objects.uris import is_object, normalized
 from batchsent.records import Shard
 
 NAME_LIMIT_BYTES = 255
 """Of one component of a path, on every common file system."""
 
 
-def plan_shards(inputs: tuple[str, ...], output_root: Path) -> list[Shard]:
+def plan_shards(inputs: tuple[str, ...], output_root: Path | str) -> list[Shard]:
     """Every shard of ``inputs``, in the order given and by name within a directory or glob.
 
     ``output_root`` and names that begin with '_' or '.' are never read. Raises InputError if an input names
@@ -28,13 +29,10 @@ def plan_shards(inputs: tuple[str, ...], output_root: Path) -> list[Shard]:
     shards: dict[str, Shard] = {}
     for argument in inputs:
         found = 0
-        for path, name in _expand(local_path(argument, "INPUT"), output_root):
-            shard = _shard(path, name)
-            if shard is None:
-                continue
+        for shard in _shards_of(argument, output_root):
             found += 1
             other = shards.setdefault(shard.output_stem, shard)
-            if other.path != shard.path and not Path(other.path).samefile(shard.path):
+            if not _is_same(other, shard):
                 raise UsageError(
                     f"{other.path} and {shard.path} would both write {shard.output_stem}.parquet",
                     "one input for each output",
@@ -45,6 +43,32 @@ def plan_shards(inputs: tuple[str, ...], output_root: Path) -> list[Shard]:
     for shard in shards.values():
         _require_usable_name(shard, shards)
     return list(shards.values())
+
+
+def _shards_of(argument: str, output_root: Path | str) -> Iterator[Shard]:
+    if is_object(argument):
+        yield from _objects_of(argument, str(output_root))
+        return
+    for path, name in _expand(local_path(argument, "INPUT"), Path(output_root)):
+        shard = _shard(path, name)
+        if shard is not None:
+            yield shard
+
+
+def _objects_of(uri: str, output_root: str) -> Iterator[Shard]:
+    from batchsent.objects.listing import expand
+
+    for found in expand(uri):
+        split = split_extension(found.name)
+        if split is None or _is_hidden(found.name) or f"{found.uri}/".startswith(f"{output_root}/"):
+            continue
+        yield Shard(found.name, found.uri, *split, found.size_bytes, found.version)
+
+
+def _is_same(one: Shard, other: Shard) -> bool:
+    if one.path == other.path:
+        return True
+    return not (is_object(one.path) or is_object(other.path)) and Path(one.path).samefile(other.path)
 
 
 def _require_usable_name(shard: Shard, shards: dict[str, Shard]) -> None:
@@ -67,6 +91,11 @@ def _require_usable_name(shard: Shard, shards: dict[str, Shard]) -> None:
             )
 
 
+def place(uri: str, what: str) -> str:
+    """The path of a plain path or ``file://`` URI; of an object store, the URI as it is kept in files."""
+    return normalized(uri, what) if is_object(uri) else local_path(uri, what)
+
+
 def local_path(uri: str, what: str) -> str:
     """The path of a plain path or ``file://`` URI. Raises NotAvailableError for object stores."""
     if "://" not in uri:
@@ -80,9 +109,9 @@ def local_path(uri: str, what: str) -> str:
             raise UsageError(f"{what} {uri} names another machine", "file:///path", "write three slashes")
         return unquote(parts.path)
     raise NotAvailableError(
-        f"{what} is a {parts.scheme}:// URI, which is not available in this version",
-        "a path on this machine",
-        "copy the files here first, or mount the store",
+        f"{what} is a {parts.scheme}:// URI",
+        "a path on this machine; in 'score' INPUT, --output and --model may also be s3:// and gs://",
+        "copy it here first, or mount the store",
     )
 
 
@@ -184,7 +213,7 @@ def split_extension(name: str) -> tuple[str, str] | None:
 
 
 def _nothing_found(argument: str) -> InputError:
-    if not os.path.lexists(argument) and not glob.has_magic(argument):
+    if not is_object(argument) and not os.path.lexists(argument) and not glob.has_magic(argument):
         return InputError(f"{argument} does not exist", "a file, directory, glob or file:// URI", "check the path")
     known = " ".join(FORMATS)
     return InputError(

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from batchsent.checkpoint import PartFile, PartState, part_name
 from batchsent.records import ScoredPart
-from batchsent.storage import LocalStore
+from batchsent.stores import Store
 
 
-def write_part(store: LocalStore, part: ScoredPart) -> PartFile:
+def write_part(store: Store, part: ScoredPart) -> PartFile:
     """Publish ``part`` under a name that holds its SHA-256."""
     state = PartState(part.end, part.is_last, part.kept_kinds, part.table.num_rows, part.token_count)
     sink = pa.BufferOutputStream()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import pyarrow as pa
 
 from batchsent.errors import ShardError
+from batchsent.objects.reading import ObjectFile
 from batchsent.records import Shard
 
 if TYPE_CHECKING:
@@ -83,16 +84,35 @@ def open_decompressed(shard: Shard) -> BinaryIO:
         case "":
             return _open_file(shard)
         case ".gz":
-            return cast("BinaryIO", gzip.open(shard.path, "rb"))
+            return cast("BinaryIO", gzip.open(open_object(shard) if shard.version else shard.path, "rb"))
         case ".zst":
-            return cast("BinaryIO", pa.CompressedInputStream(pa.OSFile(shard.path, "rb"), "zstd"))
+            return cast("BinaryIO", pa.CompressedInputStream(_zstd_source(shard), "zstd"))
         case _:
             raw = _Concatenated(_open_file(shard), shard.compression)
             return cast("BinaryIO", io.BufferedReader(raw, BLOCK_BYTES))
 
 
 def _open_file(shard: Shard) -> BinaryIO:
-    return Path(shard.path).open("rb")
+    if not shard.version:
+        return Path(shard.path).open("rb")
+    return cast("BinaryIO", io.BufferedReader(open_object(shard), BLOCK_BYTES))
+
+
+def _zstd_source(shard: Shard) -> pa.NativeFile:
+    return pa.PythonFile(open_object(shard), "r") if shard.version else pa.OSFile(shard.path, "rb")
+
+
+def open_object(shard: Shard) -> ObjectFile:
+    """The shard where it lies in its store, with the content that it had when it was listed."""
+    changed = ShardError(
+        f"{shard.name} changed or went away while it was scored",
+        "input that holds still",
+        "run again to score what is there now",
+    )
+    try:
+        return ObjectFile(shard.path, changed, shard.version)
+    except FileNotFoundError:
+        raise changed from None
 
 
 def check_content(shard: Shard) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from batchsent.errors import ShardError
 from batchsent.records import Position, Shard
 from batchsent.schema import READ_FIELDS, kept_field
+from batchsent.stages.reader.decompression import open_object
 from batchsent.stages.reader.raw_part import PART_LIMIT_BYTES, RawPart
 from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES
 
@@ -26,7 +27,8 @@ _BATCH_ROWS = 64
 def open_parquet(shard: Shard) -> pq.ParquetFile:
     """Open for streaming: pages are read as they are needed, and checked where the writer left checksums."""
     try:
-        return pq.ParquetFile(shard.path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
+        source = open_object(shard) if shard.version else shard.path
+        return pq.ParquetFile(source, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
     except pa.ArrowMemoryError:
         raise  # not the file's format, but its size: the process that reads says so
     except (pa.ArrowException, OSError) as error:

@@ -23,7 +23,7 @@ from batchsent.errors import BatchsentError, DeviceError, ShardError
 from batchsent.records import Inspection, Part, Signature
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest, inspect_shard, read_parts
 from batchsent.stop import leave_with, out_of_reach
-from batchsent.storage import signature
+from batchsent.stores import signature
 
 MEMORY_LIMIT_BYTES = 4 << 30
 """Address space of the reader beyond what its libraries map at start: 64 MiB parts need a tenth of it."""

@@ -1,0 +1,81 @@
+"""DIR wherever it is: what every store can do, and which one a place is in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from batchsent import storage
+from batchsent.objects.uris import is_object
+from batchsent.records import Signature
+from batchsent.storage import LocalStore, Published
+
+
+class Store(Protocol):
+    """The output directory: ``storage.LocalStore`` and ``objects.store.ObjectStore`` say what their methods promise."""
+
+    @property
+    def root(self) -> Path | str:
+        """Where DIR is, for messages."""
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether :meth:`is_locked` knows."""
+
+    def create(self) -> None: ...
+    def lock(self) -> AbstractContextManager[None]: ...
+    def is_locked(self) -> bool: ...
+    def publish(
+        self,
+        name: str,
+        write: Callable[[IO[bytes]], object],
+        *,
+        replace: bool = True,
+        before_rename: Callable[[], None] = ...,
+    ) -> Published: ...
+    def publish_bytes(self, name: str, data: bytes, *, replace: bool = True) -> Published: ...
+    def open(self, name: str) -> BinaryIO: ...
+    def read_bytes(self, name: str) -> bytes | None: ...
+    def exists(self, name: str) -> bool: ...
+    def signature(self, name: str) -> Signature | None: ...
+    def modified_seconds(self, name: str) -> float | None: ...
+    def folders(self, folder: str) -> Sequence[str]: ...
+    def list(self, folder: str) -> list[str]: ...
+    def outputs(self, folder: str = "") -> Iterator[str]: ...
+    def remove(self, name: str) -> None: ...
+    def remove_tree(self, folder: str) -> None: ...
+    def remove_orphans(self) -> int: ...
+    def make_durable(self, names: Iterable[str], trees: Iterable[str] = ()) -> None: ...
+    def size_bytes(self, folder: str) -> int: ...
+    def free_bytes(self) -> int: ...
+    def path(self, name: str) -> Path | str: ...
+
+
+def open_store(place: str | os.PathLike[str]) -> Store:
+    """The store of ``place``, a URI of an object store or a local path."""
+    if isinstance(place, str) and is_object(place):
+        from batchsent.objects.store import ObjectStore
+
+        return ObjectStore(place)
+    return LocalStore(place)
+
+
+def open_file(place: str) -> BinaryIO:
+    """Open a file or an object for reading. Raises FileNotFoundError, OSError or StorageError."""
+    if is_object(place):
+        from batchsent.objects.store import open_object
+
+        return open_object(place)
+    return Path(place).open("rb")
+
+
+def signature(place: str) -> Signature | None:
+    """What a file or an object looks like from outside; None if there is none."""
+    if is_object(place):
+        from batchsent.objects import access
+
+        return access.signature(place)
+    return storage.signature(place)
