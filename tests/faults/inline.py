@@ -114,7 +114,7 @@ class Inline:
     def score(
         self,
         *inputs: Path | str,
-        output: Path,
+        output: Path | str,
         progress: Progress | None = None,
         stop: StopSignal | None = None,
         **options: Any,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import socket
 import subprocess
@@ -28,6 +29,21 @@ class Cloud:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self._numbers = itertools.count()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """By which a process finds it."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.proxy.port}",
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            # Of 5, and of 15 seconds: what always comes, or never, need not be waited for so long.
+            "AWS_MAX_ATTEMPTS": "3",
+            "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": READ_TIMEOUT_SECONDS}}),
+        }
 
     def bucket(self) -> str:
         """URI of a new bucket."""
@@ -83,21 +99,21 @@ def running(folder: Path) -> Iterator[Cloud]:
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("AWS_")]:
                 patch.delenv(name)
-            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-            patch.setenv("AWS_ACCESS_KEY_ID", "tests")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            patch.setenv("AWS_MAX_ATTEMPTS", "3")  # of 5: what comes always need not be waited for so long
-            patch.setenv("AWS_CONFIG_FILE", os.devnull)
-            patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-            # A stall is one of the faults, and seconds are enough to show what becomes of it.
-            patch.setenv("FSSPEC_S3", f'{{"config_kwargs": {{"read_timeout": {READ_TIMEOUT_SECONDS}}}}}')
+            cloud = Cloud(proxy)
+            for name, value in cloud.environment.items():
+                patch.setenv(name, value)
             _fsspec_reads_its_environment()
-            yield Cloud(proxy)
+            yield cloud
     finally:
         proxy.close()
         server.kill()
         server.wait()
+
+
+def use(environment: dict[str, str]) -> None:
+    """In a process that was forked before the server ran."""
+    os.environ.update(environment)
+    _fsspec_reads_its_environment()
 
 
 def _fsspec_reads_its_environment() -> None:
