@@ -15,6 +15,7 @@ from batchsent.identity import Identity, changed_fields
 from batchsent.machine import choose_device
 from batchsent.models import prompts
 from batchsent.models.resolution import EMBEDDED, ModelSource, local_directory, require_unchanged, resolve_model
+from batchsent.objects.uris import is_object
 from batchsent.records import Shard
 from batchsent.resolve import resolve
 from batchsent.stages.committer import discard_everything, is_ours
@@ -122,7 +123,7 @@ def _model_changes(config: ScoreConfig, recorded: Identity, hash_file: HashFile)
         if config.revision not in (None, recorded.requested_revision, recorded.revision):
             return [f"revision: {recorded.requested_revision or recorded.revision} → {config.revision}"]
         return []
-    if config.model != EMBEDDED and not local_directory(config.model).is_dir():
+    if config.model != EMBEDDED and not is_object(config.model) and not local_directory(config.model).is_dir():
         return [f"model: {recorded.model} → {config.model}"]
     source = resolve_model(config.model, config.revision, hash_file)
     if source.files == recorded.model_files:

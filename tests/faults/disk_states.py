@@ -53,7 +53,7 @@ def _recorded(record: bytes) -> dict[str, tuple[list[int], str]]:
 
 def _is_recognized(numbers: list[int], content: Content | None) -> bool:
     """Whether a file looks as it did when it was recorded, whatever is in it."""
-    if content is None:
+    if content is None or content.signature is None:
         return False
     seen = content.signature
     return [seen.size_bytes, seen.mtime_ns, seen.ctime_ns, seen.inode] == numbers and len(content.data) == numbers[0]

@@ -18,7 +18,8 @@ from batchsent import checkpoint, machine
 from batchsent.errors import ConversionError, DeviceError, StoppedError, UsageError
 from batchsent.identity import Identity
 from batchsent.models import conversion, graphs, openvino
-from batchsent.models.graphs import CONVERTIBLE, cache_directory, graph_of
+from batchsent.models.cache import cache_directory
+from batchsent.models.graphs import CONVERTIBLE, graph_of
 from batchsent.models.openvino import OpenVinoClassifier
 from batchsent.models.resolution import MODEL_FILES, sha256_of
 from batchsent.models.sequence_classification import SequenceClassifier

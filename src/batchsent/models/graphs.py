@@ -20,6 +20,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, ConversionError
 from batchsent.identity import checksum_of
+from batchsent.models.cache import cache_directory
 from batchsent.models.conversion import CALIBRATION_TEXTS, REFUSED
 from batchsent.models.openvino import read_graph
 from batchsent.models.resolution import read_model_config, require_unchanged
@@ -39,6 +40,7 @@ _CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.append(sys.argv[1])
+from batchsent.models.cache import cache_directory
 from batchsent.models.conversion import convert
 convert(Path(sys.argv[2]), Path(sys.argv[3]), **json.loads(sys.argv[4]))
 """
@@ -82,12 +84,6 @@ def graph_of(
         require_unchanged(directory, files)
         _keep(store, key, *graph)
     return read_graph(*graph)
-
-
-def cache_directory() -> Path:
-    """Where graphs are kept: ``$XDG_CACHE_HOME/batchsent``, by default in ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - raises nothing
-    return Path(base) / "batchsent"
 
 
 def _kept(store: LocalStore, key: str) -> tuple[bytes, bytes] | None:

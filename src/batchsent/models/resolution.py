@@ -1,7 +1,7 @@
 """A model's name → a directory of files whose hashes are known, safe to load.
 
-Three sources: the model in the package, a local directory, a hub repository (through huggingface_hub, with its
-cache and ``HF_HUB_OFFLINE``). Loads no weights and neither torch nor transformers.
+Four sources: the model in the package, a local directory, one in an object store, a hub repository (through
+huggingface_hub, with its cache and ``HF_HUB_OFFLINE``). Loads no weights and neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 
 from batchsent.errors import HubUnreachableError, ModelError
 from batchsent.identity import files_version
+from batchsent.models.remote import fetched
 from batchsent.models.safety import read_json_object, require_safe
+from batchsent.objects.uris import is_object
 
 EMBEDDED = "embedded"
 EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded"
@@ -75,6 +77,11 @@ def resolve_model(name: str, revision: str | None, hash_file: Callable[[str], st
         if revision is not None:
             raise _no_revision(name, revision)
         return _source(EMBEDDED, EMBEDDED_DIRECTORY, None, hash_file)
+    if is_object(name):
+        if revision is not None:
+            raise _no_revision(name, revision)
+        directory = fetched(name, MODEL_FILES)
+        return _source(directory.name, directory, None, hash_file)
     directory = local_directory(name)
     if directory.is_dir():
         if revision is not None:

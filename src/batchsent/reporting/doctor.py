@@ -14,13 +14,14 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from batchsent import machine
 from batchsent.config import AUTO, option_fields
 from batchsent.errors import BatchsentError, UsageError
-from batchsent.models.graphs import cache_directory
+from batchsent.models.cache import cache_directory
 from batchsent.models.openvino import is_installed, require_backend
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, read_model_config
 from batchsent.reporting.run_report import library_versions
@@ -243,6 +244,9 @@ def _extras(torch: Any) -> list[tuple[str, str]]:
         lines.append(("NVIDIA GPUs", f"a CUDA build of torch; {_CUDA_TORCH}"))
     if not is_installed():
         lines.append(("faster on the CPU", "openvino, and int8 with it: pip install 'batchsent[openvino]'"))
+    for scheme, module, extra in (("s3://", "s3fs", "s3"), ("gs://", "gcsfs", "gcs")):
+        if find_spec(module) is None:
+            lines.append((scheme, f"{module}, for inputs, outputs and models there: pip install 'batchsent[{extra}]'"))
     return lines or [("nothing", "all that this version can use is here")]
 
 
