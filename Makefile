@@ -15,7 +15,7 @@ TEST_WORKERS ?= 2
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv with batchsent (editable, with OpenVINO and LoRA) and the tools, at the versions of constraints.txt
+setup: $(STAMP) ## make .venv with batchsent (editable, with OpenVINO, LoRA and S3) and the tools, at the versions of constraints.txt
 
 # The stamp is as old as the last installation that succeeded. An existing .venv is kept: a torch build that
 # somebody chose (CPU or CUDA) stays as long as it satisfies constraints.txt.
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt pip
 	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt \
-	    --editable ".[openvino,lora]" --group dev
+	    --editable ".[openvino,lora,s3]" --group dev
 	touch $@
 
 demo: $(STAMP) ## score the example reviews into demo-output and show the result
