@@ -92,7 +92,11 @@ class ScoreConfig:
     )
 
     model: str = option(
-        "embedded", "'embedded', a directory, or a hub id.", kind="identity", group=MODEL, metavar="ID_OR_DIR"
+        "embedded",
+        "'embedded', a directory, an s3:// or gs:// folder, or a hub id.",
+        kind="identity",
+        group=MODEL,
+        metavar="ID_OR_DIR",
     )
     revision: str | None = option(
         None,

@@ -196,3 +196,10 @@ def test_a_range_of_another_version_is_never_given(cloud: Cloud) -> None:
         file.read(1)
     with pytest.raises(BatchsentError, match="it changed"):
         ObjectFile(uri, CHANGED, file.signature.version)
+
+
+def test_what_comes_back_short_is_no_end_of_the_file(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ObjectFile(cloud.put(f"{cloud.bucket()}/x", b"abcdef"), CHANGED)
+    monkeypatch.setattr(file._handle, "read", lambda count: b"abcdef"[: count - 1])
+    with pytest.raises(StorageError, match="gave 5 bytes at 0; expected 6"):
+        file.read(6)

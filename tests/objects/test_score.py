@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import batchsent
 from batchsent.cli import cli
 from batchsent.errors import IncompleteError, SettingsChangedError
 from batchsent.reporting.run_report import RunReport
@@ -208,3 +210,16 @@ def test_no_credential_is_printed_or_kept(
     errors = process.communicate(timeout=180)[1]
     assert process.returncode == 2
     assert "NoCredentialsError" in errors.splitlines()[-1]
+
+
+def test_evaluate_reads_a_bucket(cloud: Cloud, tiny_model: Path, tmp_path: Path, reviews: Reviews) -> None:
+    labels = ["POSITIVE" if index % 2 else "NEGATIVE" for index in range(60)]
+    write_csv(tmp_path / "in/r.csv", reviews(60), sentiment=labels)
+    source = cloud.put_all(tmp_path / "in", f"{cloud.bucket()}/in")
+    options: dict[str, Any] = {"label_column": "sentiment", "models": [str(tiny_model)], "precision": "fp32"}
+    options |= {"device": "cpu", "backend": "torch", "threads": 1}
+    here, there = (batchsent.evaluate(place, **options) for place in (str(tmp_path / "in"), source))
+    (one,), (other,) = here.models, there.models
+    assert replace(other, rows_per_second=0, tokens_per_second=0) == replace(
+        one, rows_per_second=0, tokens_per_second=0
+    )
