@@ -141,6 +141,26 @@ def test_a_put_survives_what_happens_once(store: Store, cloud: Cloud, fault: Fau
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("replace", [True, False])
+def test_an_upload_in_pieces_survives_what_happens_to_its_completion(
+    store: Store, cloud: Cloud, fault: Fault, replace: bool
+) -> None:
+    completions = 0
+
+    def choose(_index: int, method: str, path: str) -> Fault | None:
+        nonlocal completions
+        completions += method == "POST" and "uploadId=" in path
+        return fault if completions == 1 and method == "POST" and "uploadId=" in path else None
+
+    cloud.proxy.begin(choose)
+    published = store.publish("x", lambda handle: handle.write(LARGE), replace=replace)
+    cloud.proxy.begin()
+    assert completions >= 1
+    assert published.signature == store.signature("x")
+    assert store.read_bytes("x") == LARGE
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_reading_survives_what_happens_once(store: Store, cloud: Cloud, fault: Fault) -> None:
     store.publish_bytes("a", LARGE)
     for methods in (("GET",), ("HEAD",)):

@@ -87,18 +87,15 @@ class ObjectStore:
                     answer = system.pipe_file(uri, spool.data, mode=mode)
                 else:
                     answer = system.put_file(spool.path, uri, mode=mode, chunksize=spool.chunk_bytes)
-        except FileNotFoundError:
-            raise UsageError(
-                f"{uri} cannot be written", "a bucket that exists", "create it, or check --output"
-            ) from None
-        except (FileExistsError, StorageError):
-            # It may have been done nevertheless: the answer was lost, and a second try met the first one's object.
+        except (FileExistsError, FileNotFoundError, StorageError) as error:
+            # It may have been done nevertheless: the answer was lost, and a second try met the first one's object, or
+            # no pieces any more.
             found = access.details(uri)
             if found is not None and self._holds(uri, found, spool):
                 return access.version_of(found)
             if found is not None and not replace:
                 raise FileExistsError(uri) from None
-            raise
+            raise _not_put(uri, error, spool) from error
         if isinstance(answer, dict) and answer.get("ETag"):
             return access.version_of(answer)
         found = access.details(uri)
@@ -210,6 +207,14 @@ class ObjectStore:
                 f"{name!r} is no name in {self.root}", "names without empty parts, '.' and '..'", "rename the input"
             )
         return f"{self.root}/{name}" if name else self.root
+
+
+def _not_put(uri: str, error: Exception, spool: Spool) -> Exception:
+    if not isinstance(error, FileNotFoundError):
+        return error if isinstance(error, StorageError) else StorageError(f"{uri} came and went", "", "run again")
+    if spool.path is None:
+        return UsageError(f"{uri} cannot be written", "a bucket that exists", "create it, or check --output")
+    return StorageError(f"{uri} could not be written (its pieces are gone)", "a store that keeps them", "run again")
 
 
 def open_object(uri: str) -> BinaryIO:
