@@ -95,6 +95,8 @@ class ObjectStore:
                 return access.version_of(found)
             if found is not None and not replace:
                 raise FileExistsError(uri) from None
+            if isinstance(error, StorageError):
+                raise
             raise _not_put(uri, error, spool) from error
         if isinstance(answer, dict) and answer.get("ETag"):
             return access.version_of(answer)
@@ -210,8 +212,8 @@ class ObjectStore:
 
 
 def _not_put(uri: str, error: Exception, spool: Spool) -> Exception:
-    if not isinstance(error, FileNotFoundError):
-        return error if isinstance(error, StorageError) else StorageError(f"{uri} came and went", "", "run again")
+    if isinstance(error, FileExistsError):
+        return StorageError(f"{uri} was there, and went", "one run at a time", "run again")
     if spool.path is None:
         return UsageError(f"{uri} cannot be written", "a bucket that exists", "create it, or check --output")
     return StorageError(f"{uri} could not be written (its pieces are gone)", "a store that keeps them", "run again")
