@@ -64,7 +64,8 @@ def test_17_to_one_request(injections: Injections, inline: Inline, cloud: Cloud,
     inline.score(source, output=whole)
     cloud.proxy.begin()
     inline.score(source, output=f"{bucket}/first")
-    count = len(cloud.proxy.requests)
+    # A slow run writes its record more often than the next one may.
+    count = sum("/runs/" not in request.path for request in cloud.proxy.requests)
     for seed in injections.of(range(500), quick=12):
         fault, index = FAULTS[seed % len(FAULTS)], random.Random(seed).randrange(count)
         cloud.proxy.begin(Bad(index, fault, is_lasting=False))
