@@ -83,6 +83,7 @@ def test_logits_are_those_of_torch(tmp_path: Path, model_type: str) -> None:
         np.testing.assert_allclose(found.start(batch)(), expected.start(batch)(), atol=2e-4)
     assert found.start(batch)().dtype == np.float32
 
+
 def test_threads_are_done_before_a_queue_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a process that ends right after its last pass is aborted now and then, with exit code 134."""
     library, waited = openvino.import_openvino(), []
