@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
-from batchsent.evaluation.labels import parse_map
+from batchsent.labels import parse_map
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from batchsent.calibration import read_calibration, temperature_of
 from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.evaluation.config import EvaluateConfig
-from batchsent.evaluation.labels import Cell, label_ids, parse_map, values_of
+from batchsent.evaluation.labels import label_ids
 from batchsent.evaluation.reading import kept_columns
+from batchsent.labels import Cell, parse_map, values_of
 from batchsent.models.families import CLASSIFICATION, Answers, answers_of, task_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
 
