@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsent.config import AUTO, Auto, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.evaluation.config import EvaluateConfig
 from batchsent.evaluation.results import Evaluation
 from batchsent.evaluation.run import evaluate
 from batchsent.models.resolution import EMBEDDED, EMBEDDED_DIRECTORY, sha256_of
 from batchsent.models.weights import WEIGHTS
+from batchsent.options import AUTO, Auto
 from batchsent.reporting.progress import choose_progress
 from batchsent.stop import StopSignal
 

@@ -9,8 +9,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchsent.config import AUTO
 from batchsent.errors import UsageError
+from batchsent.options import AUTO
 
 if TYPE_CHECKING:
     from batchsent.records import TokenBatch

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from batchsent import machine
 from batchsent.batching import choose_batching
 from batchsent.calibration import temperature_of
-from batchsent.config import AUTO, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
 from batchsent.models.graphs import calibration_version, graph_of, require_convertible
 from batchsent.models.openvino import is_installed, require_backend
 from batchsent.models.resolution import ModelSource
+from batchsent.options import AUTO
 
 log = logging.getLogger(__name__)
 

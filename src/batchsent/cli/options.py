@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
+from batchsent.options import AUTO, option_fields, option_name
 
 Command = Callable[..., Any]
 
@@ -44,7 +45,7 @@ def options_named(*names: str) -> Callable[[Command], Command]:
     """Give a command these options of ScoreConfig, as ``batchsent score`` has them."""
 
     def decorate(command: Command) -> Command:
-        for definition in reversed(option_fields()):
+        for definition in reversed(option_fields(ScoreConfig)):
             command = _option(ScoreConfig, definition)(command) if definition.name in names else command
         return command
 

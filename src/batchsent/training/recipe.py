@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchsent.config import AUTO, Auto, check_device, check_options, option
 from batchsent.errors import UsageError
-
-INPUT, MODEL, TRAINING, MACHINE = "Input", "Model", "Training", "Machine"
+from batchsent.options import AUTO, INPUT, MACHINE, MODEL, SPEED, TRAINING, Auto, RunConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(RunConfig):
     """The options of ``batchsent finetune``, before any ``auto`` is resolved."""
 
-    inputs: tuple[str, ...]
-    output: str
-
-    text_column: str = option("text", "Column that holds the text.", kind="identity", group=INPUT, metavar="NAME")
     label_column: str | None = option(
         None, "Column that holds the label: a name or a whole number.", kind="identity", group=INPUT, metavar="NAME"
     )
@@ -61,16 +55,16 @@ class FinetuneConfig:
         metavar="N",
         minimum=4,
     )
-    encoding: str = option("utf-8", "Encoding of the text formats.", kind="identity", group=INPUT, metavar="NAME")
-    delimiter: str | None = option(
-        None, "Field delimiter of CSV and TSV; by extension if not given.", kind="identity", group=INPUT, metavar="CHAR"
-    )
 
     base_model: str = option(
         "embedded", "'embedded', a directory, or a hub id.", kind="identity", group=MODEL, metavar="ID_OR_DIR"
     )
     revision: str | None = option(
-        None, "Branch, tag or commit of a hub model.", kind="identity", group=MODEL, metavar="REV"
+        None,
+        "Branch, tag or commit of a hub model; the commit is recorded.",
+        kind="identity",
+        group=MODEL,
+        metavar="REV",
     )
     max_length: int | Auto = option(
         AUTO,
@@ -156,17 +150,14 @@ class FinetuneConfig:
         False,
         "Compute activations twice instead of keeping them: slower, less memory.",
         kind="identity",
-        group=TRAINING,
+        group=SPEED,
     )
     precision: str = option(
         AUTO,
         "auto: bf16 autocast where that is faster, else fp32. Weights are trained in fp32.",
         kind="identity",
-        group=TRAINING,
+        group=SPEED,
         choices=(AUTO, "fp32", "bf16", "fp16"),
-    )
-    threads: int | Auto = option(
-        AUTO, "CPU threads of the model.", kind="identity", group=TRAINING, metavar="N|auto", minimum=1
     )
     seed: int = option(
         42,
@@ -178,23 +169,14 @@ class FinetuneConfig:
     )
 
     device: str = option(AUTO, "auto, cpu or cuda.", kind="machine", group=MACHINE, metavar="DEVICE")
-    progress: str = option(
-        AUTO, "bar on a terminal, log elsewhere.", kind="machine", group=MACHINE, choices=(AUTO, "bar", "log", "none")
-    )
     keep_checkpoints: bool = option(
         False, "Leave the checkpoints in DIR/_finetune when all is done.", kind="machine", group=MACHINE
     )
-    restart: bool = option(False, "Discard what an earlier run with other settings left.", kind="other", group=MACHINE)
 
     def __post_init__(self) -> None:
-        if not self.inputs:
-            raise UsageError("no INPUT was given", "files, directories or globs", "name at least one")
-        if not self.output:
-            raise UsageError("no output directory was given", "--output DIR", "name one")
+        super().__post_init__()
         if not self.label_column:
             raise UsageError("no label column was given", "--label-column NAME", "name the column of the labels")
-        check_options(self)
-        check_device(self.device)
         _refuse_contradictions(self)
 
     @property

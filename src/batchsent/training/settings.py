@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batchsent import machine
-from batchsent.config import AUTO, option_fields, option_name
 from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import canonical_json
 from batchsent.models.resolution import ModelSource
+from batchsent.options import AUTO, option_fields, option_name
 from batchsent.training.recipe import DEFAULT_BATCH_SIZE, DEFAULT_LEARNING_RATES, FinetuneConfig
 
 VERSION = 1
