@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsent.config import ScoreConfig
-from batchsent.evaluation.config import EvaluateConfig
+from batchsent.evaluation.config import EvaluateConfig, scoring_config
 from batchsent.evaluation.results import Evaluation
 from batchsent.evaluation.run import evaluate
 from batchsent.models.resolution import EMBEDDED, EMBEDDED_DIRECTORY, sha256_of
@@ -90,11 +89,9 @@ class Circumstances:
 
 def outcome_of(trial: Trial, model: Path, folder: Path, circumstances: Circumstances, stop: StopSignal) -> Outcome:
     """Evaluate ``model`` beside the one in the package; everything about it goes into ``folder``, too."""
-    scoring = ScoreConfig(
-        inputs=(str(trial.texts),),
-        output="-",
+    scoring = scoring_config(
+        (str(trial.texts),),
         max_length=trial.max_length,
-        max_reject_rate=1.0,
         precision="fp32",  # what the weights are worth, not what this machine is fast with
         backend="torch",
         batching="padded",
