@@ -49,7 +49,7 @@ def write(evaluation: Evaluation, config: EvaluateConfig) -> None:
     folder = _folder(config)
     if folder is None:
         return
-    content = {"versions": library_versions(), **evaluation.to_dict()}
+    content = {"versions": library_versions("scikit-learn", "scipy"), **evaluation.to_dict()}
     data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_file(folder / EVALUATION, data.encode() + b"\n")
     write_file(folder / WORST_ERRORS, _worst_errors(evaluation).encode())

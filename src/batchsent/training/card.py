@@ -171,7 +171,9 @@ def _grid(settings: Settings, results: Sequence[Result], best: Result) -> list[s
 
 
 def _environment(facts: Facts, results: Sequence[Result]) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in library_versions("accelerate", "peft").items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in library_versions("accelerate", "peft", "scikit-learn").items()
+    )
     rows = [
         ("device", facts.device),
         ("system", f"{platform.system()} {platform.machine()}"),
