@@ -53,8 +53,6 @@ def command(inputs: tuple[str, ...], label_column: str, **options: Any) -> None:
     """
     from batchsent.evaluation.config import EvaluateConfig, scoring_config
 
-    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
-        options["delimiter"] = "\t"
     own = {name: options.pop(name) for name in ("models", "maps", "calibrate", "output", "worst")}
     _run(EvaluateConfig(scoring=scoring_config(inputs, **options), label_column=label_column, **own))
 
