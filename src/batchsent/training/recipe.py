@@ -182,7 +182,12 @@ class FinetuneConfig(RunConfig):
     @property
     def method(self) -> str:
         """What of the model is trained: 'full', 'lora' or 'head'."""
-        return "lora" if self.lora_rank else "head" if self.freeze_encoder else "full"
+        return method_of(self.lora_rank, self.freeze_encoder)
+
+
+def method_of(lora_rank: int | None, freeze_encoder: bool) -> str:
+    """What of a model is trained: 'full', 'lora' or 'head'."""
+    return "lora" if lora_rank else "head" if freeze_encoder else "full"
 
 
 DEFAULT_LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "head": 1e-3}
@@ -191,17 +196,20 @@ DEFAULT_BATCH_SIZE = 32
 
 
 def _refuse_contradictions(config: FinetuneConfig) -> None:
-    found = ""
     if config.lora_rank and config.freeze_encoder:
-        found = "--lora-rank with --freeze-encoder, which leaves it nothing to adapt"
-    elif config.multi_label and config.label_smoothing:
-        found = "--label-smoothing with --multi-label, whose labels do not share one probability"
-    elif config.multi_label and config.map:
-        found = "--map with --multi-label"
-    elif 0 in config.learning_rate:
-        found = "a --learning-rate of 0, with which nothing is learnt"
-    if found:
-        raise UsageError(found, "one of the two" if "with --" in found else "a positive one", "leave one out")
+        raise UsageError(
+            "--lora-rank with --freeze-encoder, which leaves it nothing to adapt", "one of the two", "leave one out"
+        )
+    if config.multi_label and config.label_smoothing:
+        raise UsageError(
+            "--label-smoothing with --multi-label, whose labels do not share one probability",
+            "one of the two",
+            "leave one out",
+        )
+    if config.multi_label and config.map:
+        raise UsageError("--map with --multi-label", "one of the two", "leave one out")
+    if 0 in config.learning_rate:
+        raise UsageError("--learning-rate is 0, with which nothing is learnt", "more than 0", "choose another")
     for name, values in (("--learning-rate", config.learning_rate), ("--batch-size", config.batch_size)):
         if len(set(values)) < len(values):
             raise UsageError(f"{name} names a value twice", "each value once", "drop one")
