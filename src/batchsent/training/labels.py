@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,6 +22,12 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 Target = int | frozenset[int]
 """The index of a text's label; or of all its labels, where it may have several."""
+
+
+def label_counts(targets: Iterable[Target], label_count: int) -> list[int]:
+    """How many texts have each label."""
+    counts = Counter(label for target in targets for label in ([target] if isinstance(target, int) else target))
+    return [counts[index] for index in range(label_count)]
 
 
 @dataclass(frozen=True)
