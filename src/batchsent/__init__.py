@@ -52,13 +52,11 @@ def evaluate(
     ``maps`` are those of ``--map``, such as "4,5=POSITIVE"; ``options`` are those that ``batchsent evaluate`` shares
     with ``score``. Raises as :func:`score`.
     """
-    from batchsent.config import ScoreConfig
-    from batchsent.evaluation.config import EvaluateConfig
+    from batchsent.evaluation.config import EvaluateConfig, scoring_config
     from batchsent.evaluation.run import evaluate
 
-    scoring = ScoreConfig(inputs=_names(inputs), output="-", max_reject_rate=1.0, **_frozen(options))
     config = EvaluateConfig(
-        scoring=scoring,
+        scoring=scoring_config(_names(inputs), **_frozen(options)),
         label_column=label_column,
         models=_names(models),
         maps=_names(maps),

@@ -6,7 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from batchsent.config import AUTO, ScoreConfig, option_name
+from batchsent.config import ScoreConfig
+from batchsent.options import AUTO, option_name
 
 SCHEMA_VERSION = 1
 """Version of the files under DIR; part of the fingerprint, so another version never mixes with this one."""

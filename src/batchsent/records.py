@@ -41,6 +41,11 @@ class Shard:
     size_bytes: int
 
     @property
+    def is_json_lines(self) -> bool:
+        """Whether its records may each have other keys, and its values are JSON."""
+        return self.format in (".jsonl", ".ndjson")
+
+    @property
     def output_stem(self) -> str:
         """``name`` without its extensions: where its output goes, and what must be unique."""
         return self.name[: len(self.name) - len(self.compression) - len(self.format)]

@@ -26,8 +26,6 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     batchsent score reviews.csv --output scored
     batchsent score dumps/ --output scored --text-column body --keep id --keep stars=rating
     """
-    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
-        options["delimiter"] = "\t"
     config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
     run(config)
 

@@ -36,6 +36,8 @@ class InspectRequest:
     kept: tuple[str, ...]
     encoding: str
     delimiter: str | None
+    kept_option: str = "--keep"
+    """By which option ``kept`` was asked for: what to mend where one is missing."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def _require_few(shard: Shard, columns: Sequence[str]) -> None:
 def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> str | None:
     # The keys of a JSON Lines record may come and go, so only the text's is asked for.
     wanted = [("--text-column", request.text_column)]
-    if shard.format not in (".jsonl", ".ndjson"):
-        wanted += [("--keep", name) for name in request.kept]
+    if not shard.is_json_lines:
+        wanted += [(request.kept_option, name) for name in request.kept]
     for option, name in wanted:
         count = list(columns).count(name)
         if count > 1:
