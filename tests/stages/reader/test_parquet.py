@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.records import Position, Shard
+from batchsent.records import Inspection, Layout, Position, Shard
 from batchsent.stages.reader import parquet, raw_part
-from batchsent.stages.reader.parquet import read_parquet, rows_of_part
+from batchsent.stages.reader.parquet import layout_of, read_parquet, row_bytes_of
 
 
 def shard_of(path: Path, table: pa.Table, row_group_size: int = 7) -> Shard:
@@ -62,9 +62,15 @@ def test_large_rows_make_smaller_parts(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, use_dictionary=False, compression="none", row_group_size=5, write_statistics=False)
     metadata = pq.read_metadata(path)
-    assert rows_of_part(metadata, ["text"], 100) == 9
-    assert rows_of_part(metadata, ["text", "a.b"], 100) == 3
-    assert rows_of_part(metadata, ["text", "a.b"], 2) == 2
+    shard = Shard(path.name, str(path), ".parquet", "", path.stat().st_size)
+
+    def layout(wanted: list[str], rows_per_part: int, limit: int | None = None) -> Layout | None:
+        return layout_of(Inspection(shard, (), 20, row_bytes=row_bytes_of(metadata, wanted)), rows_per_part, limit)
+
+    assert layout(["text"], 100) == Layout(9, 3)
+    assert layout(["text", "a.b"], 100) == Layout(3, 7)
+    assert layout(["text", "a.b"], 2) == Layout(2, 10)
+    assert layout(["text", "a.b"], 2, limit=7) == Layout(2, 4)
 
 
 def test_bytes_that_are_not_utf8_cost_their_row(tmp_path: Path) -> None:
