@@ -111,7 +111,7 @@ class LocalStore:
                 held.enter_context(locks.alone(self._rank_lock(str(share.rank))))
         except locks.HeldError:
             raise LockedError(
-                f"{share} is at work on {self.root} already", "each rank once", "wait for it, or start another rank"
+                f"this rank is at work on {self.root} already", "each rank once", "wait for it, or start another one"
             ) from None
 
     @contextlib.contextmanager
