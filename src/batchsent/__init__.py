@@ -9,6 +9,7 @@ Importing this loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ def score(
     """Score ``inputs`` into the directory ``output``; returns what happened.
 
     ``options`` are those of ``batchsent score`` with underscores (see :class:`batchsent.config.ScoreConfig`).
-    Raises a :class:`batchsent.errors.BatchsentError`; its ``exit_code`` is what the command would return.
+    Under torchrun it scores its rank's share, as the command does. Raises a
+    :class:`batchsent.errors.BatchsentError`; its ``exit_code`` is what the command would return.
     """
     from batchsent.config import ScoreConfig
     from batchsent.job import run_job
+    from batchsent.shares import share_from
 
-    return run_job(ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options)))
+    config = ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options))
+    return run_job(config, share=share_from(os.environ))
 
 
 def evaluate(

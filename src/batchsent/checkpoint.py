@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, checksum_of
-from batchsent.records import Position, Shard, ShardDigest
+from batchsent.records import Layout, Position, Shard, ShardDigest
 from batchsent.storage import INTERNAL, LocalStore, hash_stream
 
 CONFIG = f"{INTERNAL}/config.json"
@@ -99,6 +99,16 @@ class Work:
     progress: UnitProgress
     record_count: int | None
     """If the file says so."""
+    layout: Layout | None = None
+    parts: range | None = None
+    """Indices of the parts that are this rank's; None stands for all."""
+
+    @property
+    def is_share_done(self) -> bool:
+        """Whether what is this rank's to do is committed."""
+        if self.parts is None:
+            return self.progress.is_complete
+        return all(index in self.progress.parts for index in self.parts)
 
 
 def unit_of(identity: Identity, shard_name: str, digest: ShardDigest) -> str:
@@ -135,6 +145,20 @@ def load_progress(store: LocalStore, unit: str, check: Callable[[], None] = lamb
         if not intact:
             store.remove(name)
     return progress
+
+
+def part_indices(store: LocalStore, unit: str) -> set[int]:
+    """Which parts of ``unit`` are there, by their names alone."""
+    matches = map(_PART_NAME.fullmatch, store.list(f"{PARTS}/{unit}"))
+    return {int(match[1]) for match in matches if match}
+
+
+def units(store: LocalStore) -> list[str]:
+    """The units of which something is there."""
+    try:
+        return sorted(folder.name for folder in store.path(PARTS).iterdir() if folder.is_dir())
+    except FileNotFoundError:
+        return []
 
 
 # --- finished shards
@@ -192,6 +216,12 @@ def load_entry(store: LocalStore, unit: str) -> ShardEntry | None:
         if match and data is not None and hashlib.sha256(data).hexdigest() == match[1]:
             return ShardEntry.from_dict(json.loads(data))
     return None
+
+
+def finished_names(store: LocalStore) -> set[str]:
+    """Names of the shards of which such an entry is there, whatever content they had."""
+    entries = (load_entry(store, unit) for unit in units(store))
+    return {entry.shard for entry in entries if entry is not None}
 
 
 # --- manifest
