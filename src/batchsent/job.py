@@ -18,9 +18,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsent import checkpoint
 from batchsent.batching import require_batching
 from batchsent.checkpoint import Work
+from batchsent.closing import Closing, has_nothing_to_do
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.directory import HashFile, adopt, begin, model_source, require_free_names
@@ -28,7 +28,6 @@ from batchsent.engines.commits import CommitThread
 from batchsent.errors import (
     BatchsentError,
     IncompleteError,
-    LockedError,
     ModelError,
     ShardError,
     StoppedError,
@@ -93,7 +92,7 @@ def run_job(
 
         hash_file = partial(_hash_of_model_file, digests)
         identity = adopt(store, config, hash_file)
-        if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
+        if identity is not None and has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
             committer.confirm_success(store)
             report.seconds = time.monotonic() - began
             with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
@@ -142,18 +141,6 @@ def _in_turn(
 _STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
 
 
-def _has_nothing_to_do(ledger: Ledger, store: LocalStore, shards: list[Shard], report: RunReport) -> bool:
-    """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
-    if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
-        return False
-    if not all(ledger.is_finished(shard) for shard in shards):
-        return False
-    report.end("nothing to do")
-    report.totals = ledger.manifest().totals()
-    report.kept_shard_count = len(shards)
-    return True
-
-
 class _Run:
     """One run on a DIR that is locked and whose settings are settled."""
 
@@ -177,6 +164,7 @@ class _Run:
         self._stop = stop
         self._share = share
         self._works: dict[str, Work] = {}
+        self._closing = Closing(config, store, ledger, digests, report, share)
         self._hash_file = partial(_hash_of_model_file, digests)
         self._saved_at = time.monotonic()
 
@@ -187,7 +175,7 @@ class _Run:
         if not self._share.is_whole:
             self._report.share_bytes = sum(task.size_bytes for task in tasks)
             self._ledger.refresh()
-            if _has_nothing_to_do(self._ledger, self._store, shards, self._report):
+            if has_nothing_to_do(self._ledger, self._store, shards, self._report):
                 return  # the other ranks have published while this one began
         committer.begin_changes(self._store, self._identity.fingerprint)
         self._ledger.refresh()  # what a rank that published until just now has finished, it has also cleared
@@ -197,7 +185,7 @@ class _Run:
             first = next(parts, None)
             if first is not None:  # otherwise all was committed before: no need of a model
                 self._score_parts(chain([first], parts), commits, progress, load_model)
-        self._close(shards)
+        self._closing.close(shards, self._stop.check)
 
     def _score_parts(
         self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
@@ -237,63 +225,6 @@ class _Run:
                     )
                     commits.submit(self._commit, scored, began, progress)
                 commits.drain()
-
-    def _close(self, shards: list[Shard]) -> None:
-        """Publish, unless other ranks are still to do so; the last one finds nothing missing."""
-        if self._share.is_whole:
-            self._publish(shards)
-            return
-        with contextlib.suppress(StorageError):
-            self._digests.save()  # before the look: the last rank need not hash what another one has
-        missing = self._ledger.unfinished(shards)
-        if missing:
-            self._leave_to_others(len(missing))
-            return
-        try:
-            self._publish(shards)
-        except LockedError:
-            if not checkpoint.is_published(self._store):
-                raise
-            self._publish(shards)  # another rank was faster by a moment: see it through
-
-    def _leave_to_others(self, count: int) -> None:
-        """This rank's share is done. Raises IncompleteError if a shard failed in it, which no other rank can know."""
-        self._report.failed_shards = self._ledger.failed
-        if self._ledger.failed:
-            raise self._failed_shards(self._ledger.failed)
-        left = f"{count:,} shard{'s' * (count != 1)} still in work by other ranks"
-        self._report.end("share done", left)
-
-    def _failed_shards(self, failed: dict[str, str]) -> IncompleteError:
-        return IncompleteError(
-            f"{len(failed)} of {self._report.shard_count} shards failed ({next(iter(failed.values()))})",
-            "every shard scored",
-            "mend or remove them and run again: the others are kept",
-        )
-
-    def _publish(self, shards: list[Shard]) -> None:
-        """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
-        self._stop.check()
-        manifest = self._ledger.manifest()
-        self._report.failed_shards = manifest.failed
-        self._report.totals = manifest.totals()
-        if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != {shard.name for shard in shards}:
-            raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
-        committer.publish_manifest(self._store, manifest)
-        if manifest.failed:
-            raise self._failed_shards(manifest.failed)
-        bad, total = manifest.bad_row_count(), self._report.totals["record_count"]
-        limit = 0.0 if self._config.on_bad_row == "fail" else self._config.max_reject_rate
-        if bad > limit * total:
-            counts = self._report.totals["reject_counts"].items()
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
-            raise IncompleteError(
-                f"{bad:,} of {total:,} records are bad ({reasons})",
-                f"at most {limit:.2%}",
-                f"look at {self._store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
-            )
-        committer.publish_success(self._store, manifest, self._digests.is_intact)
-        self._report.end("published")
 
     # --- reading
 
