@@ -103,7 +103,8 @@ def run_job(
             inspections = inspect_shards(reader, shards, config)
             if share.local_rank is not None:
                 config = replace(config, device=choose_device(config.device, share.local_rank))
-            decide = partial(begin, store, config, hash_file, stop.check, input_bytes=report.input_bytes)
+            share_bytes = report.input_bytes // share.world_size
+            decide = partial(begin, store, config, hash_file, stop.check, input_bytes=share_bytes)
             if identity is None:
                 identity = decide() if share.is_whole else _in_turn(store, config, hash_file, stop.check, decide)
             ledger = Ledger(store, identity, digests, stop.check)
