@@ -49,7 +49,7 @@ class Identity:
     """SHA-256 in hex of the texts that int8 is calibrated on; None where nothing is."""
     backend: str
     batching: str
-    compiled: bool = False
+    compiled: bool
     """Whether torch.compile makes the passes."""
     batch_tokens: int
     threads: int

@@ -132,6 +132,7 @@ class _Speed:
     precision: str
     backend: str
     batching: str
+    compiled: bool
     batch_tokens: int
     threads: int
     rows_per_part: int
@@ -158,6 +159,7 @@ def _speed(
         precision=precision,
         backend=backend,
         batching=batching,
+        compiled=False,  # until it is known how much there is to do
         batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, rows_per_part),
