@@ -10,7 +10,7 @@
 
 # The base gives the distribution, a Python and what the NVIDIA container runtime looks for. The CUDA libraries that
 # torch calls are in its own wheels: torch 2.13 has CUDA 13, which wants driver 580 or newer on the node.
-# Without a GPU: --build-arg BASE=debian:12-slim
+# Without a GPU: --build-arg BASE=debian:12-slim --build-arg EXTRAS=openvino
 ARG BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
 FROM ${BASE}
 
@@ -27,12 +27,18 @@ RUN apt-get update \
 # A virtual environment, because both distributions refuse to have their own Python's packages changed (PEP 668).
 ENV PATH=/opt/batchsent/bin:$PATH
 
+# What is optional in pyproject.toml, separated by commas: openvino, lora.
+ARG EXTRAS
+
 # Dependencies first: gigabytes that only pyproject.toml and constraints.txt can change, not the source.
 WORKDIR /opt/build
 COPY pyproject.toml constraints.txt ./
 RUN python3 -m venv /opt/batchsent \
     && python -m pip install --no-cache-dir --constraint constraints.txt pip \
-    && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    && python -c "import os, tomllib; \
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+extras = [name for name in os.environ.get('EXTRAS', '').split(',') if name]; \
+print(*project['dependencies'], *(line for name in extras for line in project['optional-dependencies'][name]), sep='\n')" \
         > dependencies.txt \
     && python -m pip install --no-cache-dir --constraint constraints.txt --requirement dependencies.txt
 
@@ -45,8 +51,8 @@ RUN useradd --no-log-init --uid 10001 --user-group --create-home batchsent \
     && install --directory --owner=10001 --group=10001 /models /data
 USER 10001
 
-# Models from a hub outlive the container; the embedded one needs none of it.
-ENV HF_HOME=/models
+# Models from a hub, and converted ones, outlive the container.
+ENV HF_HOME=/models XDG_CACHE_HOME=/models
 VOLUME ["/models"]
 
 # Log lines reach the scheduler when they are written, not when a buffer is full.

@@ -106,6 +106,21 @@ def _startup(result: Result) -> list[str]:
     return lines
 
 
+def _planning(result: Result) -> list[str]:
+    lines = [
+        "| shards | records | parts | share of a rank of eight | seconds | of the processors | peak | job | reader |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        roles = " | ".join(f"{row['by_role_mb'].get(role, 0):,.0f} MB" for role in ("job", "reader"))
+        share = f"{row['smallest_share']:,} to {row['largest_share']:,} parts"
+        lines.append(
+            f"| {row['shards']:,} | {row['records']:,} | {row['parts']:,} | {share} | {row['seconds']:.1f} "
+            f"| {row['processor_seconds']:.1f} | {row['peak_mb']:,.0f} MB | {roles} |"
+        )
+    return lines
+
+
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
     lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
@@ -180,6 +195,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "kills": _kills,
     "startup": _startup,
     "budget": _budget,
+    "planning": _planning,
     "tokenizing": _tokenizing,
     "growth": _growth,
     **{f"{device}_{model}": table.lines for device in ("cpu", "cuda") for model in ("distilbert", "embedded")},

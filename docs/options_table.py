@@ -9,7 +9,8 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, ScoreConfig, option_fields, option_name
+from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, ScoreConfig
+from batchsent.options import option_fields, option_name
 from batchsent.training.recipe import FinetuneConfig
 
 PAGES = {Path(__file__).parent / "guide.md": ScoreConfig, Path(__file__).parent / "finetuning.md": FinetuneConfig}

@@ -1,8 +1,8 @@
 """Public review data sets, as they are downloaded → Parquet files with the columns ``text`` and ``label``.
 
-    python examples/prepare_data.py DATA OUTPUT
+    python examples/prepare_data.py DATA OUTPUT [--only NAME]...
 
-What of these lies in DATA is prepared, the rest is named and left out:
+What of these lies in DATA is prepared, the rest is named and left out; what --only names has to be there:
 
     sst2/train.tsv, sst2/dev.tsv       GLUE's SST-2 (Socher et al. 2013): sentence, label 0 or 1
     imdb/train.csv.gz                  IMDb's reviews (Maas et al. 2011): text, label neg or pos
@@ -32,11 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--only", action="append", default=[], choices=DATA_SETS, metavar="NAME")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, prepare in DATA_SETS.items():
         folder = arguments.data / name
+        if arguments.only and name not in arguments.only:
+            continue
         if not folder.is_dir():
+            if arguments.only:
+                parser.error(f"{folder} is not there; expected the files of {name}; download them")
             print(f"{folder} is not there: left out")
             continue
         for file, frame in prepare(folder):

@@ -13,6 +13,7 @@ import pytest
 from batchsent.config import ScoreConfig
 from batchsent.job import run_job
 from batchsent.reporting.run_report import RunReport
+from batchsent.shares import ALONE, Share
 from support import WORDS, make_bert
 
 Score = Callable[..., RunReport]
@@ -61,12 +62,17 @@ def score(tiny_model: Path) -> Score:
     """run_job with the tiny model, fp32 and one thread, unless told otherwise."""
 
     def run(
-        *inputs: Path | str, output: Path, load_model: Any = None, progress: Any = None, **options: Any
+        *inputs: Path | str,
+        output: Path,
+        load_model: Any = None,
+        progress: Any = None,
+        share: Share = ALONE,
+        **options: Any,
     ) -> RunReport:
         defaults: dict[str, Any] = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu"}
         defaults |= {"backend": "torch", "rows_per_part": 50}
         config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
-        return run_job(config, load_model=load_model, progress=progress)
+        return run_job(config, load_model=load_model, progress=progress, share=share)
 
     return run
 

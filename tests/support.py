@@ -88,7 +88,7 @@ def write_csv(path: Path, texts: list[Any], **columns: list[Any]) -> Path:
 
 def published(directory: Path) -> dict[str, bytes]:
     """What must be the same in every run that gets there: outputs, rejects, manifest, _SUCCESS, settings."""
-    skipped = ("runs", "digests.json", "lock", "tmp", "parts")
+    skipped = ("runs", "digests.json", "lock", "ranks", "tmp", "parts")
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))

@@ -212,7 +212,8 @@ def identity_of(**settings: Any) -> Identity:
         "revision": None, "model_files": {"config.json": "00"}, "labels": ("NEGATIVE", "POSITIVE"),
         "multi_label": False, "task": "sequence-classification", "precision": "fp32",
         "prompt": None, "rendered_prompt": None, "verbalizers": (), "calibrate_prompt": False, "temperature": None,
-        "calibration_texts": None, "backend": "torch", "batching": "padded", "batch_tokens": 2048, "threads": 2,
+        "calibration_texts": None, "backend": "torch", "batching": "padded", "compiled": False,
+        "batch_tokens": 2048, "threads": 2,
         "rows_per_part": 2048, "max_length": 128, "long_text": "truncate",
         "window_overlap": None, "window_aggregate": None,
     }  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+from batchsent.config import ScoreConfig
 from batchsent.errors import NotAvailableError, UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, changed_fields
+from batchsent.options import AUTO, option_fields, option_name
 
 TABLE: dict[str, tuple[object, str]] = {
     "text-column": ("text", "identity"),
@@ -110,6 +111,7 @@ def identity_of(**settings: Any) -> Identity:
         "calibration_texts": None,
         "backend": "torch",
         "batching": "padded",
+        "compiled": False,
         "batch_tokens": 2048,
         "threads": 2,
         "rows_per_part": 2048,
@@ -125,7 +127,7 @@ def identity_of(**settings: Any) -> Identity:
 
 
 def test_options_are_those_of_the_contract() -> None:
-    found = {option_name(f.name): (f.default, f.metadata["kind"]) for f in option_fields()}
+    found = {option_name(f.name): (f.default, f.metadata["kind"]) for f in option_fields(ScoreConfig)}
     assert found == TABLE
     assert {name: type(default) for name, (default, _) in found.items()} == {
         name: type(default) for name, (default, _) in TABLE.items()
@@ -133,12 +135,12 @@ def test_options_are_those_of_the_contract() -> None:
 
 
 def test_choices_are_those_of_the_contract() -> None:
-    found = {f.name: " ".join(f.metadata["choices"]) for f in option_fields() if f.metadata["choices"]}
+    found = {f.name: " ".join(f.metadata["choices"]) for f in option_fields(ScoreConfig) if f.metadata["choices"]}
     assert found == CHOICES
 
 
 def test_every_option_has_help_and_a_metavar_or_choices() -> None:
-    for definition in option_fields():
+    for definition in option_fields(ScoreConfig):
         rule = definition.metadata
         assert rule["help"].endswith(".")
         assert "\n" not in rule["help"]
@@ -147,7 +149,7 @@ def test_every_option_has_help_and_a_metavar_or_choices() -> None:
 
 def test_defaults_are_a_valid_config() -> None:
     config = config_of()
-    assert {option_name(f.name): getattr(config, f.name) for f in option_fields()} == {
+    assert {option_name(f.name): getattr(config, f.name) for f in option_fields(ScoreConfig)} == {
         name: default for name, (default, _) in TABLE.items()
     }
 
@@ -399,6 +401,7 @@ OTHER: dict[str, object] = {
     "calibration_texts": "22" * 32,
     "backend": "openvino",
     "batching": "packed",
+    "compiled": True,
     "batch_tokens": 2049,
     "threads": 3,
     "rows_per_part": 2047,

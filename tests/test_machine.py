@@ -144,6 +144,23 @@ def test_device(monkeypatch: pytest.MonkeyPatch, asked: str, count: int, device:
 
 
 @pytest.mark.parametrize(
+    ("asked", "count", "device"),
+    [("auto", 4, "cuda:2"), ("cuda", 4, "cuda:2"), ("cuda:0", 4, "cuda:0"), ("cpu", 4, "cpu"), ("auto", 0, "cpu")],
+)
+def test_device_of_a_rank(monkeypatch: pytest.MonkeyPatch, asked: str, count: int, device: str) -> None:
+    _gpus(monkeypatch, count)
+    assert machine.choose_device(asked, local_rank=2) == device
+
+
+def test_more_ranks_than_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpus(monkeypatch, 2)
+    with pytest.raises(
+        UsageError, match=r"--device auto for LOCAL_RANK 2, and torch .* finds 2 CUDA devices.* least 3"
+    ):
+        machine.choose_device("auto", local_rank=2)
+
+
+@pytest.mark.parametrize(
     ("asked", "count", "finds"),
     [("cuda", 0, "no CUDA devices"), ("cuda:1", 1, "1 CUDA device;"), ("cuda:7", 2, "2 CUDA devices")],
 )

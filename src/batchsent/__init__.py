@@ -9,6 +9,7 @@ Importing this loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ def score(
     """Score ``inputs`` into the directory ``output``; returns what happened.
 
     ``options`` are those of ``batchsent score`` with underscores (see :class:`batchsent.config.ScoreConfig`).
-    Raises a :class:`batchsent.errors.BatchsentError`; its ``exit_code`` is what the command would return.
+    Under torchrun it scores its rank's share, as the command does. Raises a
+    :class:`batchsent.errors.BatchsentError`; its ``exit_code`` is what the command would return.
     """
     from batchsent.config import ScoreConfig
     from batchsent.job import run_job
+    from batchsent.shares import share_from
 
-    return run_job(ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options)))
+    config = ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options))
+    return run_job(config, share=share_from(os.environ))
 
 
 def evaluate(
@@ -52,13 +56,11 @@ def evaluate(
     ``maps`` are those of ``--map``, such as "4,5=POSITIVE"; ``options`` are those that ``batchsent evaluate`` shares
     with ``score``. Raises as :func:`score`.
     """
-    from batchsent.config import ScoreConfig
-    from batchsent.evaluation.config import EvaluateConfig
+    from batchsent.evaluation.config import EvaluateConfig, scoring_config
     from batchsent.evaluation.run import evaluate
 
-    scoring = ScoreConfig(inputs=_names(inputs), output="-", max_reject_rate=1.0, **_frozen(options))
     config = EvaluateConfig(
-        scoring=scoring,
+        scoring=scoring_config(_names(inputs), **_frozen(options)),
         label_column=label_column,
         models=_names(models),
         maps=_names(maps),

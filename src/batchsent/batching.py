@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchsent.config import AUTO
 from batchsent.errors import CompilationError, UsageError
+from batchsent.options import AUTO
 
 if TYPE_CHECKING:
     from batchsent.identity import Identity

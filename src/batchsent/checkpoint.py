@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, checksum_of
-from batchsent.records import Position, Shard, ShardDigest
+from batchsent.records import Layout, Position, Shard, ShardDigest
 from batchsent.storage import INTERNAL, hash_stream
 from batchsent.stores import Store
 
@@ -30,7 +30,7 @@ REJECTS = f"{INTERNAL}/rejects"
 RUNS = f"{INTERNAL}/runs"
 
 _PART_NAME = re.compile(r"(\d{8})-([0-9a-f]{64})\.parquet")
-_ENTRY_NAME = re.compile(r"shard-([0-9a-f]{64})\.json")
+_ENTRY_NAME = re.compile(r"shard-([0-9a-f]{16})-([0-9a-f]{64})\.json")
 _PART_STATE = b"batchsent.part"
 
 
@@ -100,6 +100,16 @@ class Work:
     progress: UnitProgress
     record_count: int | None
     """If the file says so."""
+    layout: Layout | None = None
+    parts: range | None = None
+    """Indices of the parts that are this rank's; None stands for all."""
+
+    @property
+    def is_share_done(self) -> bool:
+        """Whether what is this rank's to do is committed."""
+        if self.parts is None:
+            return self.progress.is_complete
+        return all(index in self.progress.parts for index in self.parts)
 
 
 def unit_of(identity: Identity, shard_name: str, digest: ShardDigest) -> str:
@@ -136,6 +146,17 @@ def load_progress(store: Store, unit: str, check: Callable[[], None] = lambda: N
         if not intact:
             store.remove(name)
     return progress
+
+
+def part_indices(store: Store, unit: str) -> set[int]:
+    """Which parts of ``unit`` are there, by their names alone."""
+    matches = map(_PART_NAME.fullmatch, store.list(f"{PARTS}/{unit}"))
+    return {int(match[1]) for match in matches if match}
+
+
+def units(store: Store) -> set[str]:
+    """The units of which something is there."""
+    return set(store.folders(PARTS))
 
 
 # --- finished shards
@@ -183,9 +204,14 @@ class ShardEntry:
 
 
 def save_entry(store: Store, entry: ShardEntry) -> None:
-    """Leave ``entry`` beside the shard's parts, its hash in its name."""
+    """Leave ``entry`` beside the shard's parts, its hash in its name, and which shard it is of."""
     data = canonical_json(asdict(entry))
-    store.publish_bytes(f"{PARTS}/{entry.unit}/shard-{hashlib.sha256(data).hexdigest()}.json", data)
+    name = f"shard-{_name_key(entry.shard)}-{hashlib.sha256(data).hexdigest()}.json"
+    store.publish_bytes(f"{PARTS}/{entry.unit}/{name}", data)
+
+
+def _name_key(shard_name: str) -> str:
+    return hashlib.sha256(shard_name.encode()).hexdigest()[:16]
 
 
 def load_entry(store: Store, unit: str) -> ShardEntry | None:
@@ -193,9 +219,16 @@ def load_entry(store: Store, unit: str) -> ShardEntry | None:
     for file_name in store.list(f"{PARTS}/{unit}"):
         match = _ENTRY_NAME.fullmatch(file_name)
         data = store.read_bytes(f"{PARTS}/{unit}/{file_name}") if match else None
-        if match and data is not None and hashlib.sha256(data).hexdigest() == match[1]:
+        if match and data is not None and hashlib.sha256(data).hexdigest() == match[2]:
             return ShardEntry.from_dict(json.loads(data))
     return None
+
+
+def finished_among(store: Store, shard_names: Iterable[str]) -> set[str]:
+    """Those of ``shard_names`` of which such an entry is there, whatever content they had. Opens nothing."""
+    matches = (_ENTRY_NAME.fullmatch(name.rpartition("/")[2]) for name in store.below(PARTS))
+    keys = {match[1] for match in matches if match}
+    return {name for name in shard_names if _name_key(name) in keys}
 
 
 # --- manifest

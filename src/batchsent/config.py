@@ -5,65 +5,32 @@ Knows the options, their kinds and their limits. Does not read files, look at th
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
 
 from batchsent.errors import NotAvailableError, UsageError
-
-Kind = Literal["identity", "gate", "machine", "other"]
-"""identity: decides the numbers. gate: decides what is published. machine: never changes a byte."""
-
-Auto = Literal["auto"]
-AUTO: Auto = "auto"
-
-T = TypeVar("T")
+from batchsent.options import (
+    AUTO,
+    INPUT,
+    MACHINE,
+    MODEL,
+    QUALITY,
+    SPEED,
+    Auto,
+    RunConfig,
+    option,
+    option_fields,
+    option_name,
+)
 
 TEXT_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson")
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 FORMATS = (".parquet", *TEXT_EXTENSIONS)
 
 
-def option(
-    default: T,
-    help_text: str,
-    *,
-    kind: Kind,
-    group: str,
-    metavar: str = "",
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-) -> T:
-    """A field of a config with what the command line and the documentation say about it."""
-    metadata = {
-        "help": help_text,
-        "kind": kind,
-        "group": group,
-        "metavar": metavar,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-    }
-    return field(default=default, metadata=metadata)
-
-
-INPUT, MODEL, SPEED, QUALITY, MACHINE = (
-    "Input",
-    "Model",
-    "Speed and memory",
-    "What may be published",
-    "Machine",
-)
-
-
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class ScoreConfig(RunConfig):
     """What the user asked for: the options of ``batchsent score``, before any ``auto`` is resolved."""
 
-    inputs: tuple[str, ...]
-    output: str
-
-    text_column: str = option("text", "Column that holds the review.", kind="identity", group=INPUT, metavar="NAME")
     keep: tuple[str, ...] = option(
         (),
         "Copy this input column, under a new name with =NEW. Repeatable.",
@@ -78,14 +45,6 @@ class ScoreConfig:
         kind="identity",
         group=INPUT,
         metavar="NAME",
-    )
-    encoding: str = option("utf-8", "Encoding of the text formats.", kind="identity", group=INPUT, metavar="NAME")
-    delimiter: str | None = option(
-        None,
-        "Field delimiter of CSV and TSV; by extension if not given.",
-        kind="identity",
-        group=INPUT,
-        metavar="CHAR",
     )
     limit: int | None = option(
         None, "Only the first N records of each shard.", kind="identity", group=INPUT, metavar="N", minimum=1
@@ -193,9 +152,6 @@ class ScoreConfig:
         metavar="N|auto",
         minimum=1,
     )
-    threads: int | Auto = option(
-        AUTO, "CPU threads of the model.", kind="identity", group=SPEED, metavar="N|auto", minimum=1
-    )
     rows_per_part: int | Auto = option(
         AUTO,
         "Records per checkpoint.",
@@ -230,7 +186,6 @@ class ScoreConfig:
         0, "Score N random rows again, alone, in fp32.", kind="gate", group=QUALITY, metavar="N", minimum=0
     )
 
-    device: str = option(AUTO, "auto, cpu, cuda or cuda:N.", kind="machine", group=MACHINE, metavar="DEVICE")
     workers: int | Auto = option(
         AUTO, "Tokenizer processes.", kind="machine", group=MACHINE, metavar="N|auto", minimum=1
     )
@@ -238,27 +193,14 @@ class ScoreConfig:
     replicas: str | None = option(
         None, "Model replicas of the ray engine.", kind="machine", group=MACHINE, metavar="N|MIN:MAX"
     )
-    progress: str = option(
-        AUTO,
-        "bar on a terminal, log elsewhere.",
-        kind="machine",
-        group=MACHINE,
-        choices=(AUTO, "bar", "log", "none"),
-    )
     log_format: str = option("text", "Format of log lines.", kind="machine", group=MACHINE, choices=("text", "json"))
     metrics_file: str | None = option(
         None, "OpenMetrics file, replaced atomically.", kind="machine", group=MACHINE, metavar="FILE"
     )
     report: str | None = option(None, "Write the HTML report here.", kind="machine", group=MACHINE, metavar="FILE")
-    restart: bool = option(False, "Discard what an earlier run with other settings left.", kind="other", group=MACHINE)
 
     def __post_init__(self) -> None:
-        if not self.inputs:
-            raise UsageError("no INPUT was given", "files, directories or globs", "name at least one")
-        if not self.output:
-            raise UsageError("no output directory was given", "--output DIR", "name one")
-        check_options(self)
-        check_device(self.device)
+        super().__post_init__()
         self.kept_columns()
         _require_windows(self)
         _refuse_unavailable(self)
@@ -276,63 +218,6 @@ class ScoreConfig:
         if self.label_column is not None:
             kept.setdefault(self.label_column, self.label_column)
         return kept
-
-
-def option_fields(of: type = ScoreConfig) -> tuple[Field[Any], ...]:
-    """The fields of a command's config that are options (all but the inputs and the output)."""
-    return tuple(f for f in fields(of) if f.metadata)
-
-
-def option_name(field_name: str) -> str:
-    """The option's name on the command line and in a job file."""
-    return field_name.replace("_", "-")
-
-
-def check_options(config: object) -> None:
-    """Raise UsageError unless every option of a command's config is of its type and within its limits."""
-    for definition in option_fields(type(config)):
-        _check(definition, getattr(config, definition.name))
-
-
-def _check(definition: Field[Any], value: object) -> None:
-    name, rule = option_name(definition.name), definition.metadata
-    if definition.default is MISSING or (value == definition.default and type(value) is type(definition.default)):
-        return
-    if rule["choices"]:
-        if value not in rule["choices"]:
-            raise UsageError(f"--{name} is {value!r}", "one of " + ", ".join(rule["choices"]), "choose one")
-        return
-    is_numeric, takes_several = rule["minimum"] is not None, isinstance(definition.default, tuple)
-    if is_numeric and not takes_several:
-        _check_number(definition, value)
-        return
-    wanted = str if definition.default is None else type(definition.default)
-    if not isinstance(value, wanted):
-        raise UsageError(f"--{name} is {value!r}", f"a {wanted.__name__}", "give one")
-    for item in value if isinstance(value, tuple) else ():
-        if is_numeric:
-            _check_number(definition, item)
-        elif not isinstance(item, str):
-            raise UsageError(f"--{name} is {value!r}", f"a {wanted.__name__}", "give one")
-
-
-def _check_number(definition: Field[Any], value: object) -> None:
-    name, rule = option_name(definition.name), definition.metadata
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"--{name} is {value!r}", "a number", "give one")
-    if isinstance(value, float) and "float" not in definition.type:
-        raise UsageError(f"--{name} is {value!r}", "a whole number", "give one")
-    if not value >= rule["minimum"] or (rule["maximum"] is not None and value > rule["maximum"]):
-        upper = "" if rule["maximum"] is None else f" and at most {rule['maximum']}"
-        raise UsageError(f"--{name} is {value}", f"at least {rule['minimum']}{upper}", "choose another")
-
-
-def check_device(device: str) -> None:
-    """Raise UsageError unless --device is spelled like one."""
-    kind, colon, index = device.partition(":")
-    if device in (AUTO, "cpu", "cuda") or (kind == "cuda" and colon and index.isdecimal()):
-        return
-    raise UsageError(f"--device is {device!r}", "auto, cpu, cuda or cuda:N", "choose one")
 
 
 def _require_windows(config: ScoreConfig) -> None:
@@ -362,7 +247,7 @@ UNAVAILABLE_OPTIONS = (
 
 
 def _refuse_unavailable(config: ScoreConfig) -> None:
-    defaults = {f.name: f.default for f in option_fields()}
+    defaults = {f.name: f.default for f in option_fields(ScoreConfig)}
     asked = [
         f"--{option_name(name)} {getattr(config, name)}"
         for name, values in UNAVAILABLE_VALUES.items()

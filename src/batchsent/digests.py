@@ -33,12 +33,17 @@ class DigestCache:
         self._store = store
         self._check = check
         self._known: dict[str, tuple[Signature, str]] = {}
+        self.learn()
+
+    def learn(self) -> None:
+        """Take over what DIR holds by now, of other ranks also; what this run knows itself stays."""
         try:
-            checksum, recorded = json.loads(store.read_bytes(DIGESTS) or b"null")
+            checksum, recorded = json.loads(self._store.read_bytes(DIGESTS) or b"null")
             if checksum_of(recorded) == checksum:
-                self._known = {path: (Signature(*numbers), sha256) for path, (numbers, sha256) in recorded.items()}
+                for path, (numbers, sha256) in recorded.items():
+                    self._known.setdefault(path, (Signature(*numbers), sha256))
         except (ValueError, TypeError, AttributeError):
-            self._known = {}
+            return
 
     def digest(self, path: str) -> ShardDigest:
         """Hash the file, or trust the record. Raises OSError, and ShardError if it does not hold still."""
@@ -99,7 +104,8 @@ class DigestCache:
         self._known[str(self._store.path(published.name))] = (published.signature, published.sha256)
 
     def save(self) -> None:
-        """Write the record into DIR."""
+        """Write the record into DIR. Of two ranks that do so at once, one is in vain."""
+        self.learn()
         record = {
             path: [[s.size_bytes, s.mtime_ns, s.ctime_ns, s.inode, *([s.version] if s.version else [])], sha256]
             for path, (s, sha256) in sorted(self._known.items())

@@ -55,7 +55,7 @@ def begin(
 ) -> Identity:
     """Decide the settings and write them into DIR; what an earlier run with others left is discarded.
 
-    ``input_bytes`` says how much there is to do.
+    ``input_bytes`` says how much a process has to do.
     """
     device = choose_device(config.device)
     # Resolved first: settings that are wrong must not cost what is there.

@@ -58,6 +58,10 @@ class BatchsentError(Exception):
         # All three go to args, so that the error survives a pickle on its way from another process.
         super().__init__(*map(without_secrets, (found, expected, remedy)))
 
+    def attribute_to(self, who: str) -> None:
+        """Say whose error it is, where several processes write to one terminal."""
+        self.args = (f"{who}: {self.args[0]}", *self.args[1:])
+
     def __str__(self) -> str:
         found, expected, remedy = (" ".join(part.split()) for part in self.args)
         return "; ".join(filter(None, [found, expected and f"expected {expected}", remedy]))
@@ -133,6 +137,9 @@ class StoppedError(BatchsentError):
         Exception.__init__(self, signal_number)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+    def attribute_to(self, who: str) -> None:
+        """It says nothing that only one of them could say."""
 
     def __str__(self) -> str:
         name = signal.Signals(self.signal_number).name

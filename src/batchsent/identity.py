@@ -6,7 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from batchsent.config import AUTO, ScoreConfig, option_name
+from batchsent.config import ScoreConfig
+from batchsent.options import AUTO, option_name
 
 SCHEMA_VERSION = 1
 """Version of the files under DIR; part of the fingerprint, so another version never mixes with this one."""
@@ -48,7 +49,7 @@ class Identity:
     """SHA-256 in hex of the texts that int8 is calibrated on; None where nothing is."""
     backend: str
     batching: str
-    compiled: bool = False
+    compiled: bool
     """Whether torch.compile makes the passes."""
     batch_tokens: int
     threads: int

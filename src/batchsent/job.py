@@ -12,30 +12,39 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsent import checkpoint
 from batchsent.batching import require_batching
 from batchsent.checkpoint import Work
+from batchsent.closing import Closing, has_nothing_to_do
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
-from batchsent.directory import adopt, begin, model_source, require_free_names
+from batchsent.directory import HashFile, adopt, begin, model_source, require_free_names
 from batchsent.engines.commits import CommitThread
-from batchsent.errors import BatchsentError, IncompleteError, ModelError, ShardError, StoppedError, StorageError
+from batchsent.errors import (
+    BatchsentError,
+    IncompleteError,
+    ModelError,
+    ShardError,
+    StoppedError,
+    StorageError,
+)
 from batchsent.identity import Identity
 from batchsent.ledger import Ledger, bytes_between, committed_bytes
 from batchsent.machine import available_cores, choose_device, require_precision
 from batchsent.models import loading
 from batchsent.models.openvino import require_backend
 from batchsent.models.resolution import ModelSource, require_unchanged
-from batchsent.preparation import inspect_shards, require_space
-from batchsent.records import EncodedPart, Inspection, Part, ScoredPart, Shard
+from batchsent.preparation import inspect_shards, require_space, tasks_of
+from batchsent.records import EncodedPart, Part, ScoredPart, Shard, Task
 from batchsent.reporting.progress import NoProgress, Progress, showing
 from batchsent.reporting.run_report import RunReport, State
 from batchsent.schema import REASON, ROW_INDEX
+from batchsent.shares import ALONE, Share
 from batchsent.stages import committer
 from batchsent.stages.planner import place, plan_shards
 from batchsent.stages.reader import ReaderProcess, ReadRequest
@@ -62,10 +71,12 @@ def run_job(
     stop: StopSignal | None = None,
     load_model: LoadModel | None = None,
     report: RunReport | None = None,
+    share: Share = ALONE,
 ) -> RunReport:
     """Score, checkpoint, resume, publish. Returns what happened; raises BatchsentError where that is not all.
 
-    ``load_model`` stands in for the real model in measurements of everything else.
+    ``share`` says which part of it to score where other ranks do the rest; the last of them publishes. ``load_model``
+    stands in for the real model in measurements of everything else.
     """
     began = time.monotonic()
     report = report or RunReport()
@@ -73,14 +84,15 @@ def run_job(
     store = open_store(place(config.output, "--output"))
     shards = plan_shards(config.inputs, store.root)
     report.shard_count, report.input_bytes = len(shards), sum(shard.size_bytes for shard in shards)
+    report.rank, report.world_size = share.rank, share.world_size
     store.create()
-    with store.lock():
+    with store.lock(share):
         store.remove_orphans()
         digests = DigestCache(store, stop.check)
 
         hash_file = partial(_hash_of_model_file, digests)
         identity = adopt(store, config, hash_file)
-        if identity is not None and _has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
+        if identity is not None and has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
             committer.confirm_success(store)
             report.seconds = time.monotonic() - began
             with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
@@ -89,14 +101,20 @@ def run_job(
         with ReaderProcess(stop.check) as reader:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
-            identity = identity or begin(store, config, hash_file, stop.check, input_bytes=report.input_bytes)
+            if share.local_rank is not None:
+                config = replace(config, device=choose_device(config.device, share.local_rank))
+            share_bytes = report.input_bytes // share.world_size
+            decide = partial(begin, store, config, hash_file, stop.check, input_bytes=share_bytes)
+            if identity is None:
+                identity = decide() if share.is_whole else _in_turn(store, config, hash_file, stop.check, decide)
             ledger = Ledger(store, identity, digests, stop.check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
-            run = _Run(config, store, identity, ledger, digests, report, stop)
+            run = _Run(config, store, identity, ledger, digests, report, stop, share)
             try:
                 load_model = load_model or partial(loading.load_model, check=stop.check)
-                run.score(reader, inspections, progress or NoProgress(), load_model)
+                tasks = tasks_of(inspections, share, rows_per_part=identity.rows_per_part, limit=identity.limit)
+                run.score(reader, shards, tasks, progress or NoProgress(), load_model)
             except BatchsentError as error:
                 report.end(_STATES.get(type(error), "failed"), str(error))
                 raise
@@ -109,19 +127,19 @@ def run_job(
     return report
 
 
+def _in_turn(
+    store: Store,
+    config: ScoreConfig,
+    hash_file: HashFile,
+    check: Callable[[], None],
+    decide: Callable[[], Identity],
+) -> Identity:
+    """The settings of DIR, which had none a moment ago: one rank decides them, the others find them."""
+    with store.turn(check):
+        return adopt(store, config, hash_file) or decide()
+
+
 _STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
-
-
-def _has_nothing_to_do(ledger: Ledger, store: Store, shards: list[Shard], report: RunReport) -> bool:
-    """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
-    if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
-        return False
-    if not all(ledger.is_finished(shard) for shard in shards):
-        return False
-    report.end("nothing to do")
-    report.totals = ledger.manifest().totals()
-    report.kept_shard_count = len(shards)
-    return True
 
 
 class _Run:
@@ -136,6 +154,7 @@ class _Run:
         digests: DigestCache,
         report: RunReport,
         stop: StopSignal,
+        share: Share,
     ) -> None:
         self._config = config
         self._store = store
@@ -144,22 +163,30 @@ class _Run:
         self._digests = digests
         self._report = report
         self._stop = stop
+        self._share = share
         self._works: dict[str, Work] = {}
+        self._closing = Closing(config, store, ledger, digests, report, share)
         self._hash_file = partial(_hash_of_model_file, digests)
         self._saved_at = time.monotonic()
 
     def score(
-        self, reader: ReaderProcess, inspections: list[Inspection], progress: Progress, load_model: LoadModel
+        self, reader: ReaderProcess, shards: list[Shard], tasks: list[Task], progress: Progress, load_model: LoadModel
     ) -> None:
-        """Do what is left to do, then publish if all of it may be."""
+        """Do what is left to do of ``tasks``, then publish if all of ``shards`` may be."""
+        if not self._share.is_whole:
+            self._report.share_bytes = sum(task.size_bytes for task in tasks)
+            self._ledger.refresh()
+            if has_nothing_to_do(self._ledger, self._store, shards, self._report):
+                return  # the other ranks have published while this one began
         committer.begin_changes(self._store, self._identity.fingerprint)
+        self._ledger.refresh()  # what a rank that published until just now has finished, it has also cleared
         self._report.save(self._store)
         with CommitThread() as commits:
-            parts = self._parts(reader, inspections, commits)
+            parts = self._parts(reader, tasks, commits)
             first = next(parts, None)
             if first is not None:  # otherwise all was committed before: no need of a model
                 self._score_parts(chain([first], parts), commits, progress, load_model)
-        self._publish({inspection.shard.name for inspection in inspections})
+        self._closing.close(shards, self._stop.check)
 
     def _score_parts(
         self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
@@ -200,45 +227,16 @@ class _Run:
                     commits.submit(self._commit, scored, began, progress)
                 commits.drain()
 
-    def _publish(self, planned: set[str]) -> None:
-        """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
-        self._stop.check()
-        manifest = self._ledger.manifest()
-        self._report.failed_shards = manifest.failed
-        self._report.totals = manifest.totals()
-        if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != planned:
-            raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
-        committer.publish_manifest(self._store, manifest)
-        if manifest.failed:
-            first_reason = next(iter(manifest.failed.values()))
-            raise IncompleteError(
-                f"{len(manifest.failed)} of {self._report.shard_count} shards failed ({first_reason})",
-                "every shard scored",
-                "mend or remove them and run again: the others are kept",
-            )
-        bad, total = manifest.bad_row_count(), self._report.totals["record_count"]
-        limit = 0.0 if self._config.on_bad_row == "fail" else self._config.max_reject_rate
-        if bad > limit * total:
-            counts = self._report.totals["reject_counts"].items()
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
-            raise IncompleteError(
-                f"{bad:,} of {total:,} records are bad ({reasons})",
-                f"at most {limit:.2%}",
-                f"look at {self._store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
-            )
-        committer.publish_success(self._store, manifest, self._digests.is_intact)
-        self._report.end("published")
-
     # --- reading
 
-    def _parts(self, reader: ReaderProcess, inspections: list[Inspection], commits: CommitThread) -> Iterator[Part]:
+    def _parts(self, reader: ReaderProcess, tasks: list[Task], commits: CommitThread) -> Iterator[Part]:
         """Every part that is not committed, shard by shard; the next shard is hashed while one is read."""
         with ThreadPoolExecutor(1, "hash") as ahead:
-            for inspection, following in zip(inspections, [*inspections[1:], None], strict=True):
+            for task, following in zip(tasks, [*tasks[1:], None], strict=True):
                 self._stop.check()
-                work = self._open(inspection)
-                if work is not None and work.progress.is_complete:
-                    commits.submit(self._ledger.finish, work)
+                work = self._open(task)
+                if work is not None and work.is_share_done:
+                    commits.submit(self._ledger.settle, work)
                 elif work is not None:
                     for index, part in enumerate(self._read(reader, work)):
                         yield part
@@ -263,18 +261,18 @@ class _Run:
         self._ledger.fail(shard, error)
         self._report.failed_shards = self._ledger.failed
 
-    def _open(self, inspection: Inspection) -> Work | None:
+    def _open(self, task: Task) -> Work | None:
         """What is left of a shard, with what is done of it counted; None if nothing is, or it cannot be read."""
-        if inspection.error is not None:
-            self._fail(inspection.shard, inspection.error)
+        if task.inspection.error is not None:
+            self._fail(task.shard, task.inspection.error)
             return None
         try:
-            work = self._ledger.open(inspection.shard, inspection.record_count)
+            work = self._ledger.open(task)
         except (ShardError, OSError) as error:
-            self._fail(inspection.shard, error)
+            self._fail(task.shard, error)
             return None
         if work is None:
-            self._report.count_kept(inspection.shard.size_bytes, finished=True)
+            self._report.count_kept(task.size_bytes, finished=True)
         else:
             self._works[work.unit] = work
             self._report.count_kept(committed_bytes(work), finished=False)
@@ -293,6 +291,8 @@ class _Run:
             delimiter=identity.delimiter,
             rows_per_part=identity.rows_per_part,
             limit=identity.limit,
+            layout=work.layout,
+            parts=work.parts,
         )
 
     # --- scoring
@@ -305,7 +305,7 @@ class _Run:
         self._report.device = device
         log.info(
             "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
-            f"{self._report.shard_count:,} shard{'s' * (self._report.shard_count != 1)}",
+            self._scope(),
             identity.model,
             identity.backend,
             device,
@@ -318,6 +318,14 @@ class _Run:
         source = model_source(identity, self._config, self._hash_file)
         require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
         return device, source
+
+    def _scope(self) -> str:
+        """What this run scores, for people."""
+        report = self._report
+        shards = f"{report.shard_count:,} shard{'s' * (report.shard_count != 1)}"
+        if report.share_bytes is None:
+            return shards
+        return f"{report.share_bytes / max(1, report.input_bytes):.0%} of {shards}"
 
     def _checked(self, source: ModelSource, model: Model) -> Model:
         """``model``, if its files are those that were hashed before it was loaded."""
@@ -335,7 +343,8 @@ class _Run:
         if isinstance(self._config.workers, int):
             return self._config.workers
         # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
-        return 1 if device == "cpu" else max(1, min(12, available_cores() - 2))
+        cores = available_cores() // self._share.local_world_size
+        return 1 if device == "cpu" else max(1, min(12, cores - 2))
 
     def _warn_of_unknown_tokens(self, part: Part) -> None:
         if self._report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from batchsent import checkpoint
-from batchsent.checkpoint import Manifest, ShardEntry, Work
+from batchsent.checkpoint import Manifest, ShardEntry, UnitProgress, Work
 from batchsent.digests import DigestCache
 from batchsent.errors import LockedError, ShardError, VanishedError
 from batchsent.identity import Identity
-from batchsent.records import Position, ScoredPart, Shard
+from batchsent.records import Position, ScoredPart, Shard, Task
 from batchsent.stages.committer import commit_shard
 from batchsent.stages.writer import write_part
-from batchsent.stores import Store, signature
+from batchsent.stores import Store, look_at_each, signature
 
 log = logging.getLogger(__name__)
 
@@ -29,24 +30,38 @@ class Ledger:
         self._store = store
         self._identity = identity
         self._digests = digests
-        self.listed: dict[str, ShardEntry] = checkpoint.listed_shards(store)
+        self.listed: dict[str, ShardEntry] = {}
         """What the manifest that is there lists; it may be older than the input."""
+        self._units: set[str] = set()
+        """Of which anything was there: of the others nothing needs to be looked for."""
         self._works: dict[str, Work] = {}
         self.entries: dict[str, ShardEntry] = {}
         self.failed: dict[str, str] = {}
         self._lock = threading.Lock()
+        self.refresh()
 
-    def open(self, shard: Shard, record_count: int | None) -> Work | None:
-        """What is left of ``shard``; None if it is finished and its files are intact.
+    def refresh(self) -> None:
+        """Look again at what is there: another rank may have finished shards, or written a manifest."""
+        self._units = checkpoint.units(self._store)
+        self.listed = checkpoint.listed_shards(self._store)
+
+    def open(self, task: Task) -> Work | None:
+        """What is left of a shard; None if it is finished and its files are intact.
 
         Raises OSError if the shard cannot be read, ShardError if it changes meanwhile.
         """
+        shard = task.shard
         digest = self._digests.of_shard(shard)
         unit = checkpoint.unit_of(self._identity, shard.name, digest)
         if self._finished(shard, unit):
             return None
-        progress = checkpoint.load_progress(self._store, unit, self._check)
-        work = Work(shard, digest, unit, progress, record_count)
+        is_begun = unit in self._units
+        progress = checkpoint.load_progress(self._store, unit, self._check) if is_begun else UnitProgress()
+        if self._store.exists(checkpoint.SUCCESS):  # another rank has published meanwhile, and clears the parts
+            self.refresh()
+            if self._finished(shard, unit):
+                return None
+        work = Work(shard, digest, unit, progress, task.inspection.record_count, task.layout, task.parts)
         self._works[unit] = work
         return work
 
@@ -59,7 +74,8 @@ class Ledger:
         return self._finished(shard, checkpoint.unit_of(self._identity, shard.name, digest))
 
     def _finished(self, shard: Shard, unit: str) -> bool:
-        for entry in (self.listed.get(shard.name), checkpoint.load_entry(self._store, unit)):
+        left = checkpoint.load_entry(self._store, unit) if unit in self._units else None
+        for entry in (self.listed.get(shard.name), left):
             if entry is not None and entry.unit == unit and all(map(self._digests.is_intact, entry.files)):
                 self.entries[shard.name] = entry
                 return True
@@ -69,13 +85,43 @@ class Ledger:
         """Make ``part`` durable, and its shard too if this was the last of it that was missing."""
         work = self._works[part.unit]
         work.progress.add(write_part(self._store, part))
+        if work.is_share_done:
+            self.settle(work)
+
+    def settle(self, work: Work) -> None:
+        """Finish a shard of which this rank's share is committed, if that of all others is too.
+
+        Each rank commits first and looks then, so the last one sees all parts. If two do, they write the same.
+        """
         if work.progress.is_complete:
             self.finish(work)
+        elif work.layout and checkpoint.part_indices(self._store, work.unit).issuperset(range(work.layout.part_count)):
+            progress = checkpoint.load_progress(self._store, work.unit, self._check)
+            self.finish(replace(work, progress=progress))
+
+    def unfinished(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Those of ``shards`` that neither are finished, by whatever rank, nor have failed in this one.
+
+        No file is hashed before all of them seem to be finished, so that only the last rank does it; and that one
+        only where no other has left the hash.
+        """
+        self.refresh()
+        self._digests.learn()
+        known = self.entries.keys() | self.failed.keys()
+        unknown = [shard for shard in shards if shard.name not in known]
+        names = [shard.name for shard in unknown if shard.name not in self.listed]
+        left = set(names) - checkpoint.finished_among(self._store, names) if names else set()
+        missing = [shard for shard in unknown if shard.name in left]
+        if missing:
+            return missing
+        looks = look_at_each(self._store, self.is_finished, unknown)
+        return [shard for shard, is_finished in zip(unknown, looks, strict=True) if not is_finished]
 
     def finish(self, work: Work) -> None:
         """Write the files of a shard whose parts are all there."""
         try:
             _require_unchanged(work)
+            _require_complete(work)
             entry, files = commit_shard(self._store, self._identity, work, self._check)
         except ShardError as error:
             self.fail(work.shard, error)
@@ -83,7 +129,7 @@ class Ledger:
         except (LockedError, VanishedError):
             # Where locks do not work another run may have published the shard meanwhile, and cleared its parts.
             # After any other error what is there may not be durable, however intact it looks.
-            self.listed = checkpoint.listed_shards(self._store)
+            self.refresh()
             if self._finished(work.shard, work.unit):
                 return
             raise
@@ -118,13 +164,28 @@ def _require_unchanged(work: Work) -> None:
         )
 
 
+def _require_complete(work: Work) -> None:
+    """Its parts were there by their names; they may be damaged, or cleared by a rank that has published meanwhile."""
+    if not work.progress.is_complete:
+        raise VanishedError(
+            f"parts of {work.shard.name} were damaged or removed after they were written",
+            "a disk that keeps what it took",
+            "run all ranks again: these parts will be scored again",
+        )
+
+
 def committed_bytes(work: Work) -> int:
-    """Of the shard's size: what its committed parts cover (about: there may be a gap before the last)."""
+    """Of what is this rank's of the shard's size: what is committed (about: there may be a gap before the last)."""
+    if work.parts is not None and work.layout is not None:
+        done = sum(index in work.progress.parts for index in work.parts)
+        return work.shard.size_bytes * done // work.layout.part_count
     return max((_bytes_before(work, end, was_last) for end, was_last in work.progress.done.values()), default=0)
 
 
 def bytes_between(work: Work, part: ScoredPart) -> int:
     """Of the shard's size: what ``part`` adds."""
+    if work.parts is not None and work.layout is not None:
+        return work.shard.size_bytes // work.layout.part_count
     before = work.progress.done.get(part.index - 1)
     start = 0 if before is None else _bytes_before(work, before[0], was_last=False)
     return _bytes_before(work, part.end, part.is_last) - start

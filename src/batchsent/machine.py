@@ -67,19 +67,25 @@ def _is_intel() -> bool:
         return False
 
 
-def choose_device(asked: str) -> str:
-    """'cpu' or 'cuda:N' for ``--device``. Raises UsageError if what was asked for by name is not there."""
+def choose_device(asked: str, local_rank: int | None = None) -> str:
+    """'cpu' or 'cuda:N' for ``--device``; N is ``local_rank`` unless it is asked for.
+
+    Raises UsageError if what was asked for by name is not there.
+    """
     if asked == "cpu":
         return "cpu"
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto":
-        return "cuda:0" if count else "cpu"
-    index = int(asked.partition(":")[2] or 0)
+    if asked == "auto" and not count:
+        return "cpu"
+    named = asked.partition(":")[2]
+    index = int(named or local_rank or 0)
     if index >= count:
+        of_rank = "" if named or local_rank is None else f" for LOCAL_RANK {local_rank}"
+        found = f"{count or 'no'} CUDA device{'s' * (count != 1)}"
         raise UsageError(
-            f"--device {asked}, and torch {torch.__version__} finds {count or 'no'} CUDA device{'s' * (count != 1)}",
+            f"--device {asked}{of_rank}, and torch {torch.__version__} finds {found}",
             f"at least {index + 1}",
             "see 'batchsent doctor', or pass --device cpu",
         )

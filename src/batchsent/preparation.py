@@ -9,9 +9,10 @@ from batchsent.checkpoint import PARTS
 from batchsent.config import ScoreConfig
 from batchsent.errors import InputError, StorageError
 from batchsent.identity import Identity
-from batchsent.records import Inspection, Shard
+from batchsent.records import Inspection, Shard, Task
 from batchsent.schema import OUR_COLUMNS
-from batchsent.stages.reader import InspectRequest, ReaderProcess
+from batchsent.shares import ShardCost, Share, split
+from batchsent.stages.reader import InspectRequest, ReaderProcess, layout_of
 from batchsent.stores import Store
 
 
@@ -19,7 +20,10 @@ def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConf
     """Look into every shard. Raises InputError if not one is what the options say of it."""
     kept = config.kept_columns()
     requests = [
-        InspectRequest(shard, config.text_column, tuple(kept), config.encoding, config.delimiter) for shard in shards
+        InspectRequest(
+            shard, config.text_column, tuple(kept), config.encoding, config.delimiter, keep_all=config.keep_all
+        )
+        for shard in shards
     ]
     inspections = [_with_free_names(inspection, kept, config.keep_all) for inspection in reader.inspect(requests)]
     misread = [inspection for inspection in inspections if inspection.is_setting_wrong]
@@ -43,6 +47,29 @@ def _with_free_names(inspection: Inspection, kept: dict[str, str], keep_all: boo
         f"expected a free name; pass --keep {taken[0]}=NEW"
     )
     return replace(inspection, error=error, is_setting_wrong=True)
+
+
+def tasks_of(inspections: list[Inspection], share: Share, *, rows_per_part: int, limit: int | None) -> list[Task]:
+    """What is ``share``'s to do, in the order of the input."""
+    if share.is_whole:
+        return [Task(inspection) for inspection in inspections]
+    layouts = [layout_of(i, rows_per_part, limit) if i.error is None else None for i in inspections]
+    costs = [
+        ShardCost(_cost(inspection, limit), layout.part_count if layout else None)
+        for inspection, layout in zip(inspections, layouts, strict=True)
+    ]
+    own = split(costs, share.world_size)[share.rank]
+    return [Task(inspections[index], layouts[index], own[index]) for index in sorted(own)]
+
+
+def _cost(inspection: Inspection, limit: int | None) -> int:
+    """Bytes of text, about: tokens are what takes the time. A shard that cannot be read costs next to nothing."""
+    if inspection.error is not None:
+        return 1
+    if inspection.record_count is None:
+        return 1 + inspection.shard.size_bytes * (3 if inspection.shard.compression else 1)
+    records = inspection.record_count if limit is None else min(limit, inspection.record_count)
+    return 1 + records + inspection.text_bytes * records // max(1, inspection.record_count)
 
 
 def require_space(store: Store, identity: Identity, inspections: list[Inspection]) -> None:

@@ -43,6 +43,11 @@ class Shard:
     """Of an object: what its store called its content when it was listed."""
 
     @property
+    def is_json_lines(self) -> bool:
+        """Whether its records may each have other keys, and its values are JSON."""
+        return self.format in (".jsonl", ".ndjson")
+
+    @property
     def output_stem(self) -> str:
         """``name`` without its extensions: where its output goes, and what must be unique."""
         return self.name[: len(self.name) - len(self.compression) - len(self.format)]
@@ -87,6 +92,41 @@ class Inspection:
     """Why the shard cannot be scored; None if it can."""
     is_setting_wrong: bool = False
     """The error is one of the options (a column, the encoding, the delimiter): fatal if every shard has it."""
+    row_bytes: float = 0.0
+    """Parquet: of the columns that are read, as the footer has them: the largest mean of a row in a row group."""
+    text_bytes: int = 0
+    """Parquet: of the text's column, not compressed."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a shard falls into parts, where that is known before it is read."""
+
+    row_count: int
+    """Of each part but the last."""
+    part_count: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard, and what of it is this run's: all of it, unless there are other ranks."""
+
+    inspection: Inspection
+    layout: Layout | None = None
+    parts: range | None = None
+    """Indices of the parts that are; None stands for all."""
+
+    @property
+    def shard(self) -> Shard:
+        """The shard itself."""
+        return self.inspection.shard
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the shard's size: what these parts are, about."""
+        if self.parts is None or self.layout is None:
+            return self.shard.size_bytes
+        return self.shard.size_bytes * len(self.parts) // self.layout.part_count
 
 
 @dataclass(frozen=True)

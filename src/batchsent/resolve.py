@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from batchsent import machine
 from batchsent.batching import choose_batching
 from batchsent.calibration import temperature_of
-from batchsent.config import AUTO, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity
 from batchsent.models.graphs import calibration_version, graph_of, require_convertible
 from batchsent.models.openvino import is_installed, require_backend
 from batchsent.models.resolution import ModelSource
+from batchsent.options import AUTO
+
+if TYPE_CHECKING:
+    from batchsent.models.families import Answers
 
 log = logging.getLogger(__name__)
 
@@ -39,29 +45,107 @@ def resolve(
 
     A model may be converted for that, which takes half a minute; ``check`` is called meanwhile, and may raise.
     """
-    from batchsent.models.families import answers_of
-
-    model = answers_of(
-        source.directory,
-        task=config.task,
-        prompt=config.prompt,
-        verbalizer=config.verbalizer,
-        calibrate_prompt=config.calibrate_prompt,
-    )
+    model = answers_to(config, source)
     if not model.has_label_names:
         log.warning(
             "%s has no label names; its labels are %s; set id2label in its config.json to name them",
             source.name,
             ", ".join(model.labels),
         )
-    max_length = model.max_length if config.max_length == AUTO else config.max_length
-    if max_length > model.max_length:
+    max_length = _max_length(config, source, model)
+    speed = _speed(config, source, model, device, max_length, check)
+    return Identity(
+        schema_version=SCHEMA_VERSION,
+        **{name: getattr(config, name) for name in _AS_ASKED},
+        model=source.name,
+        requested_revision=config.revision,
+        revision=source.revision,
+        model_files=source.files,
+        labels=model.labels,
+        multi_label=model.multi_label,
+        task=model.task,
+        **_question(model),
+        temperature=temperature_of(
+            config.calibration, source.version, model.prompt.description if model.prompt else None
+        ),
+        **asdict(speed),
+        calibration_texts=calibration_version() if speed.precision == "int8" else None,
+        max_length=max_length,
+        **_windows(config, max_length),
+    )
+
+
+_AS_ASKED = (
+    *("text_column", "keep", "keep_all", "label_column", "encoding", "delimiter", "limit"),
+    *("calibrate_prompt", "long_text"),
+)
+
+
+def answers_to(config: ScoreConfig, source: ModelSource) -> Answers:
+    """What a model answers when it is asked as ``config`` says. Raises UsageError or ModelError."""
+    from batchsent.models.families import answers_of
+
+    return answers_of(
+        source.directory,
+        task=config.task,
+        prompt=config.prompt,
+        verbalizer=config.verbalizer,
+        calibrate_prompt=config.calibrate_prompt,
+    )
+
+
+def _max_length(config: ScoreConfig, source: ModelSource, model: Answers) -> int:
+    if isinstance(config.max_length, str):
+        return model.max_length
+    if config.max_length > model.max_length:
         raise UsageError(
-            f"--max-length {max_length}",
+            f"--max-length {config.max_length}",
             f"at most {model.max_length}, the limit of {source.name}",
             "choose a smaller one",
         )
-    on_cpu = device == "cpu"
+    return config.max_length
+
+
+def _question(model: Answers) -> dict[str, Any]:
+    """How the model is asked, where it is by a prompt."""
+    prompt = model.prompt
+    return {
+        "prompt": prompt.template if prompt else None,
+        "rendered_prompt": (prompt.before, prompt.after) if prompt else None,
+        "verbalizers": prompt.words if prompt else (),
+    }
+
+
+def _windows(config: ScoreConfig, max_length: int) -> dict[str, Any]:
+    """How a text longer than ``max_length`` is read, where it has several windows."""
+    if config.long_text != "window":
+        return {"window_overlap": None, "window_aggregate": None}
+    # A quarter is enough for a sentence to stand whole in one of two.
+    overlap = max_length // 4 if config.window_overlap is None else config.window_overlap
+    return {"window_overlap": overlap, "window_aggregate": config.window_aggregate or "mean"}
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What decides how fast a run is, and the last digits of its numbers."""
+
+    precision: str
+    backend: str
+    batching: str
+    compiled: bool
+    batch_tokens: int
+    threads: int
+    rows_per_part: int
+
+
+def _speed(
+    config: ScoreConfig,
+    source: ModelSource,
+    model: Answers,
+    device: str,
+    max_length: int,
+    check: Callable[[], None],
+) -> _Speed:
     precision = machine.choose_precision(config.precision, device, model.task)
     if model.prompt is None:
         backend = _backend(config, source, device, precision, max_length, check)
@@ -70,41 +154,15 @@ def resolve(
         )
     else:
         backend, batching = _require_plain(config, model.task, precision, device), "padded"
-    windows = config.long_text == "window"
-    return Identity(
-        schema_version=SCHEMA_VERSION,
-        text_column=config.text_column,
-        keep=config.keep,
-        keep_all=config.keep_all,
-        label_column=config.label_column,
-        encoding=config.encoding,
-        delimiter=config.delimiter,
-        limit=config.limit,
-        model=source.name,
-        requested_revision=config.revision,
-        revision=source.revision,
-        model_files=source.files,
-        labels=model.labels,
-        multi_label=model.multi_label,
-        task=model.task,
-        prompt=model.prompt.template if model.prompt else None,
-        rendered_prompt=(model.prompt.before, model.prompt.after) if model.prompt else None,
-        verbalizers=model.prompt.words if model.prompt else (),
-        calibrate_prompt=config.calibrate_prompt,
-        temperature=temperature_of(
-            config.calibration, source.version, model.prompt.description if model.prompt else None
-        ),
+    rows_per_part = CPU_ROWS_PER_PART if device == "cpu" else CUDA_ROWS_PER_PART
+    return _Speed(
         precision=precision,
-        calibration_texts=calibration_version() if precision == "int8" else None,
         backend=backend,
         batching=batching,
+        compiled=False,  # until it is known how much there is to do
         batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
         threads=_or(config.threads, machine.available_cores()),
-        rows_per_part=_or(config.rows_per_part, CPU_ROWS_PER_PART if on_cpu else CUDA_ROWS_PER_PART),
-        max_length=max_length,
-        long_text=config.long_text,
-        window_overlap=_overlap(config, max_length) if windows else None,
-        window_aggregate=(config.window_aggregate or "mean") if windows else None,
+        rows_per_part=_or(config.rows_per_part, rows_per_part),
     )
 
 
@@ -151,11 +209,6 @@ def _require_plain(config: ScoreConfig, task: str, precision: str, device: str) 
     if config.backend == AUTO and device == "cpu" and is_installed():
         log.info("--backend auto takes torch: OpenVINO converts only models with a classification head")
     return "torch"
-
-
-def _overlap(config: ScoreConfig, max_length: int) -> int:
-    """Tokens that two windows share: enough for a sentence to stand whole in one of them."""
-    return max_length // 4 if config.window_overlap is None else config.window_overlap
 
 
 def _batch_tokens(device: str, backend: str) -> int:

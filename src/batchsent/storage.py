@@ -25,11 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from filelock import FileLock, Timeout
-
-from batchsent import posix
+from batchsent import locks, posix
 from batchsent.errors import BatchsentError, LockedError, StorageError, UsageError, VanishedError
 from batchsent.records import Signature
+from batchsent.shares import ALONE, Share
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +66,12 @@ class LocalStore:
     """DIR on a POSIX file system."""
 
     has_locks = True
+    requests_at_once = 1
 
     def __init__(self, root: str | os.PathLike[str], internal: str = INTERNAL) -> None:
-        """``internal`` is the folder in DIR for what is being written, and for the lock."""
+        """``internal`` is the folder in DIR for what is being written, and for the locks."""
         self.root = Path(root).resolve()
+        self._ranks = f"{internal}/ranks"
         self._temporary, self._lock = f"{internal}/tmp", f"{internal}/lock"  # noqa: S108 - names below DIR
 
     def create(self) -> None:
@@ -82,36 +83,61 @@ class LocalStore:
             posix.unlink(temporary)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold DIR against a second run on this host. Raises LockedError if it is held.
+    def lock(self, share: Share = ALONE) -> Iterator[None]:
+        """Hold DIR against a second run on this host, or together with the other ranks of ``share``'s world.
 
-        Where the file system has no locks the run goes on without: what it writes is right even so, a second run
-        only does the work twice.
+        Raises LockedError if it is held otherwise, or by the same rank. Where the file system has no locks the run
+        goes on without: what it writes is right even so, a second run only does the work twice.
         """
-        # A second: 'batchsent status' holds it for an instant to see whether it is free.
-        lock = FileLock(self._target(self._lock), timeout=1)
-        with _translated(self._lock):
-            try:
-                lock.acquire()
-            except Timeout:
-                raise LockedError(
-                    f"another run holds {self.root}",
-                    "one run at a time",
-                    "wait for it ('batchsent status' shows it), or choose another --output",
-                ) from None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                log.warning("%s is on a file system without locks; see that no second run writes to it", self.root)
-        try:
+        with contextlib.ExitStack() as held:
+            with _translated(self._lock):
+                try:
+                    self._acquire(held, share)
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    log.warning("%s is on a file system without locks; see that no second run writes to it", self.root)
             yield
-        finally:
-            lock.release()
 
-    def is_locked(self) -> bool:
-        """Whether a run holds DIR now. Writes nothing."""
+    def _acquire(self, held: contextlib.ExitStack, share: Share) -> None:
+        path = self._target(self._lock)
         try:
-            with self._target(self._lock).open("rb") as handle:
+            held.enter_context(locks.alone(path) if share.is_whole else locks.among_ranks(path, share.world_size))
+        except locks.HeldError:
+            raise LockedError(
+                f"another run holds {self.root}",
+                "one run at a time" if share.is_whole else f"ranks of a world of {share.world_size} and nobody else",
+                "wait for it ('batchsent status' shows it), or choose another --output",
+            ) from None
+        try:
+            if not share.is_whole:
+                held.enter_context(locks.alone(self._rank_lock(str(share.rank))))
+        except locks.HeldError:
+            raise LockedError(
+                f"this rank is at work on {self.root} already", "each rank once", "wait for it, or start another one"
+            ) from None
+
+    @contextlib.contextmanager
+    def turn(self, check: Callable[[], None]) -> Iterator[None]:
+        """Only one rank on this host is in it; the others wait. ``check`` is called meanwhile, and may raise."""
+        with contextlib.ExitStack() as held:
+            with _translated(self._ranks):
+                try:
+                    held.enter_context(locks.in_turn(self._rank_lock("turn"), check))
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+            yield
+
+    def _rank_lock(self, name: str) -> Path:
+        target = self._target(f"{self._ranks}/{name}")
+        _make_directories(target.parent)
+        return target
+
+    def is_locked(self, rank: int | None = None) -> bool:
+        """Whether a run holds DIR now, or this rank does. Writes nothing."""
+        try:
+            with self._target(self._lock if rank is None else f"{self._ranks}/{rank}").open("rb") as handle:
                 return _lock(handle.fileno()) is False
         except FileNotFoundError:
             return False
@@ -197,6 +223,12 @@ class LocalStore:
                 return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Names of all files below ``folder``, relative to it, in no order; none if there is no such folder."""
+        root = self._folder(folder)
+        for path, _, files in os.walk(root):
+            yield from (Path(path, file).relative_to(root).as_posix() for file in files)
 
     def outputs(self, folder: str = "") -> Iterator[str]:
         """Names of every Parquet file in DIR, or below ``folder`` of it, that is not internal or hidden."""

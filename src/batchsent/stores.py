@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol, TypeVar
 
 from batchsent import storage
 from batchsent.objects.uris import is_object
 from batchsent.records import Signature
+from batchsent.shares import Share
 from batchsent.storage import LocalStore, Published
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class Store(Protocol):
@@ -25,9 +30,14 @@ class Store(Protocol):
     def has_locks(self) -> bool:
         """Whether :meth:`is_locked` knows."""
 
+    @property
+    def requests_at_once(self) -> int:
+        """As many are answered about as fast as one."""
+
     def create(self) -> None: ...
-    def lock(self) -> AbstractContextManager[None]: ...
-    def is_locked(self) -> bool: ...
+    def lock(self, share: Share = ...) -> AbstractContextManager[None]: ...
+    def turn(self, check: Callable[[], None]) -> AbstractContextManager[None]: ...
+    def is_locked(self, rank: int | None = None) -> bool: ...
     def publish(
         self,
         name: str,
@@ -44,6 +54,7 @@ class Store(Protocol):
     def modified_seconds(self, name: str) -> float | None: ...
     def folders(self, folder: str) -> Sequence[str]: ...
     def list(self, folder: str) -> list[str]: ...
+    def below(self, folder: str) -> Iterator[str]: ...
     def outputs(self, folder: str = "") -> Iterator[str]: ...
     def remove(self, name: str) -> None: ...
     def remove_tree(self, folder: str) -> None: ...
@@ -52,6 +63,18 @@ class Store(Protocol):
     def size_bytes(self, folder: str) -> int: ...
     def free_bytes(self) -> int: ...
     def path(self, name: str) -> Path | str: ...
+
+
+def look_at_each(store: Store, look: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+    """``map``, with as many looks at once as ``store`` answers. What is not wanted any more is not begun."""
+    if store.requests_at_once == 1:
+        yield from map(look, items)
+        return
+    with ThreadPoolExecutor(store.requests_at_once, "store") as pool:
+        try:
+            yield from pool.map(look, items)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def open_store(place: str | os.PathLike[str]) -> Store:

@@ -21,7 +21,7 @@ from batchsent.checkpoint import FileEntry, Manifest
 from batchsent.errors import BatchsentError, LockedError
 from batchsent.identity import Identity
 from batchsent.storage import Published
-from batchsent.stores import Store
+from batchsent.stores import Store, look_at_each
 
 
 def take_back(store: Store) -> None:
@@ -91,9 +91,8 @@ def vouch(store: Store, manifest: Manifest, is_intact: Callable[[FileEntry], boo
         store.publish_bytes(checkpoint.SUCCESS, checkpoint.success_line(data).encode())
     try:
         require_settings(store, manifest.fingerprint)
-        if store.read_bytes(checkpoint.MANIFEST) != data or not all(
-            is_intact(file) for entry in manifest.shards for file in entry.files
-        ):
+        files = (file for entry in manifest.shards for file in entry.files)
+        if store.read_bytes(checkpoint.MANIFEST) != data or not all(look_at_each(store, is_intact, files)):
             raise _overtaken(store, "changed what it holds")
     except BatchsentError:
         take_back(store)

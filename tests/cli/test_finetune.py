@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchsent.cli import finetune, main
-from batchsent.config import option_fields, option_name
+from batchsent.options import option_fields, option_name
 from batchsent.training.recipe import FinetuneConfig
 from support import WORDS, make_bert, rows, write_csv
 

@@ -11,7 +11,8 @@ import click
 import pytest
 
 from batchsent.cli import main, score
-from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+from batchsent.config import ScoreConfig
+from batchsent.options import AUTO, option_fields, option_name
 
 Score = Callable[..., ScoreConfig]
 Refused = Callable[..., str]
@@ -109,9 +110,9 @@ def of_score() -> dict[str, click.Parameter]:
 
 
 def test_every_option_is_on_the_command_line() -> None:
-    expected = {f"--{option_name(f.name)}" for f in option_fields()}
+    expected = {f"--{option_name(f.name)}" for f in option_fields(ScoreConfig)}
     assert of_score().keys() == expected | {"--output", "--config", "inputs"}
-    fields = {f.name: f for f in option_fields()}
+    fields = {f.name: f for f in option_fields(ScoreConfig)}
     for parameter in of_score().values():
         if parameter.name in fields:
             definition = fields[parameter.name]
@@ -126,13 +127,13 @@ def test_every_option_is_on_the_command_line() -> None:
 def test_options_stand_in_the_order_of_the_fields() -> None:
     names = [name.removeprefix("--") for name in of_score()]
     assert [n for n in names if n not in ("inputs", "output", "config")] == [
-        option_name(f.name) for f in option_fields()
+        option_name(f.name) for f in option_fields(ScoreConfig)
     ]
 
 
 def test_every_option_of_this_version_is_tried_here() -> None:
     others = {"keep", "keep-all", "calibrate-prompt", "verbalizer", "restart", "window-overlap", "window-aggregate"}
-    assert AVAILABLE.keys() | NOT_YET.keys() | others == {option_name(f.name) for f in option_fields()}
+    assert AVAILABLE.keys() | NOT_YET.keys() | others == {option_name(f.name) for f in option_fields(ScoreConfig)}
 
 
 def test_windows(scored: Score) -> None:
@@ -162,7 +163,7 @@ def test_every_value_arrives(scored: Score, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(n for n, (_, _) in AVAILABLE.items() if n != "audit"))
 def test_auto_is_taken_where_it_is_the_default(scored: Score, refused: Refused, name: str) -> None:
-    field = next(f for f in option_fields() if option_name(f.name) == name)
+    field = next(f for f in option_fields(ScoreConfig) if option_name(f.name) == name)
     if field.default == AUTO:
         assert getattr(scored("x.csv", "--output", "o", f"--{name}", "auto"), field.name) == AUTO
     elif not isinstance(field.default, str | None) or field.metadata["choices"] or name == "limit":

@@ -19,6 +19,7 @@ from batchsent.job import run_job
 from batchsent.reporting.progress import NoProgress
 from batchsent.reporting.run_report import RunReport
 from batchsent.reporting.status import FAILURES_SHOWN, manifest_lines
+from batchsent.shares import Share
 from batchsent.storage import LocalStore
 from support import write_csv
 
@@ -223,3 +224,63 @@ def test_a_run_that_is_cut_off_in_the_middle(
     assert lines["state"].startswith("stopped: ")
     committed = int(lines["records"].partition(" ")[0])
     assert 8 <= committed < 18
+
+
+# --- ranks
+
+
+def as_ranks(store: LocalStore, *states: str, **changes: Any) -> list[dict[str, Any]]:
+    """Make the run's record one of ranks in these states ('' for one that has none)."""
+    record = as_if_unfinished(store, **changes)
+    store.remove(f"{RUNS}/{store.list(RUNS)[-1]}")
+    records = []
+    for rank, state in enumerate(states):
+        if state:
+            records.append(record | {"rank": rank, "world_size": len(states), "state": state})
+            store.publish_bytes(f"{RUNS}/{record['run_id']}{rank}.json", json.dumps(records[-1]).encode())
+    return records
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_ranks_that_run(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    done = {"kept_shard_count": 0, "record_count": 30, "scoring_seconds": 10.0, "kept_bytes": 0}
+    size = as_ranks(copied, "running", "share done", "running", "", **done)[0]["input_bytes"]
+    for rank in range(3):
+        name = f"{RUNS}/{copied.list(RUNS)[rank]}"
+        record = json.loads(copied.read_bytes(name) or b"") | {"committed_bytes": size // 4, "share_bytes": size // 3}
+        copied.publish_bytes(name, json.dumps(record).encode())
+    with copied.lock(Share(0, 4)), copied.lock(Share(2, 4)):
+        lines = status(copied.root, capsys)
+    assert lines["state"] == "running: 2 of 4 ranks"
+    assert lines["ranks"] == "running: 0, 2; share done: 1; not begun: 3"
+    assert 70 < float(lines["input"].partition("%")[0]) < 76, "of all, what all have done"
+    assert lines["speed"] == "9.0 rows/s (90 records by this run)"
+    assert lines["time left"].startswith("about ")
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (("running", "share done"), "stopped: rank 0 of 2 did not finish; run them again to resume, or all ranks"),
+        (("share done", "", "stopped"), "stopped: ranks 1, 2 of 3 did not finish; run them again"),
+        (("share done", "not published"), "not published: rank 1/2: a shard failed"),
+        (("share done", "share done"), "not published, though every share was done: "),
+    ],
+)
+def test_ranks_that_ended(
+    copied: LocalStore, capsys: pytest.CaptureFixture[str], states: tuple[str, ...], expected: str
+) -> None:
+    for record in as_ranks(copied, *states):
+        name = f"{RUNS}/{record['run_id']}{record['rank']}.json"
+        copied.publish_bytes(name, json.dumps(record | {"message": "a shard failed"}).encode())
+    assert status(copied.root, capsys)["state"].startswith(expected)
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_ranks_of_an_earlier_input_are_not_counted(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    (record, *_) = as_ranks(copied, "share done", "published")
+    later = record | {"run_id": "99", "rank": 0, "state": "running"}
+    copied.publish_bytes(f"{RUNS}/99.json", json.dumps(later).encode())
+    with copied.lock(Share(0, 2)):
+        assert status(copied.root, capsys)["ranks"] == "running: 0; not begun: 1"

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from batchsent.cli import main
-from batchsent.config import ScoreConfig
 from batchsent.evaluation import judging, metrics
-from batchsent.evaluation.config import EvaluateConfig
+from batchsent.evaluation.config import EvaluateConfig, scoring_config
 from batchsent.evaluation.outcomes import Outcomes
 from batchsent.evaluation.results import Evaluation
 from batchsent.evaluation.run import evaluate
@@ -41,7 +40,7 @@ def judge(tiny_model: Path) -> Evaluate:
     def run(*inputs: Path | str, label_column: str = "gold", **options: Any) -> Evaluation:
         own = {name: options.pop(name) for name in ("maps", "calibrate", "output", "worst") if name in options}
         models = tuple(map(str, options.pop("models", (tiny_model,))))
-        scoring = ScoreConfig(inputs=tuple(map(str, inputs)), output="-", max_reject_rate=1.0, **{**PLAIN, **options})
+        scoring = scoring_config(tuple(map(str, inputs)), **{**PLAIN, **options})
         own = {name: str(value) if isinstance(value, Path) else value for name, value in own.items()}
         return evaluate(EvaluateConfig(scoring=scoring, label_column=label_column, models=models, **own))
 

@@ -197,6 +197,7 @@ def test_what_is_written(judge: Evaluate, labelled: Labelled, tmp_path: Path) ->
     assert content["models"][0]["metrics"]["accuracy"] == 0.75
     assert content["rows"]["judged_count"] == 40
     assert "worst" not in content["models"][0]
+    assert content["versions"].keys() >= {"python", "batchsent", "torch", "numpy", "scikit-learn", "scipy"}
     with (out / "worst-errors.csv").open(encoding="utf-8", newline="") as handle:
         listed = list(csv.DictReader(handle))
     assert [row["text"] for row in listed] == [error.review for error in found.models[0].worst]

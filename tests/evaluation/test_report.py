@@ -10,10 +10,11 @@ import pytest
 
 from batchsent.evaluation.comparison import Comparison
 from batchsent.evaluation.metrics import measure
-from batchsent.evaluation.pictures import confusion_picture, drawn, reliability_picture
+from batchsent.evaluation.pictures import confusion_picture, reliability_picture
 from batchsent.evaluation.report import line, report_lines
 from batchsent.evaluation.results import Evaluation, ModelEvaluation, Rows, Setting, WorstError
 from batchsent.evaluation.temperature import TemperatureFit
+from batchsent.reporting.drawing import drawn
 
 from .conftest import outcomes_of
 

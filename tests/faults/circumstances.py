@@ -28,9 +28,15 @@ def saying_so(folder: Path) -> None:
     (folder / f"began-{os.getpid()}").touch()
 
 
+def as_rank(rank: int, world_size: int) -> None:
+    """As torchrun starts it."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)}
+
+
 def without_lock() -> None:
     """As on a network file system where locks do nothing."""
-    LocalStore.lock = lambda _self: contextlib.nullcontext()  # type: ignore[method-assign, assignment, return-value]
+    for name in ("lock", "turn"):
+        setattr(LocalStore, name, lambda *_: contextlib.nullcontext())
 
 
 def slow_disk(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Fault 8: two, four and eight runs on one DIR at once, with and without the lock, some of them killed."""
+"""Fault 8: two, four and eight runs or ranks on one DIR at once, with and without the lock, some of them killed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from faults.circumstances import slow_disk, without_lock
+from faults.circumstances import as_rank, slow_disk, together, without_lock
 from faults.forked import Forked, Run
 from faults.observed import broken_promise, temporaries
 from faults.tally import Injections
@@ -67,6 +70,91 @@ def test_08_runs_together_without_lock(
         codes = [run.wait() for run in runs]
         assert set(codes) <= {0, 75, -9}, [run.errors for run in runs]
         _finish(forked, command, out, injections, whole)
+
+
+@pytest.mark.real_process
+@pytest.mark.fault(8, "two, four, eight ranks on one DIR, with the lock, with kills")
+def test_08_ranks_together(injections: Injections, forked: Forked, tmp_path: Path, reviews: Reviews) -> None:
+    command, whole, out = _dump_for_ranks(tmp_path, reviews), tmp_path / "whole", tmp_path / "out"
+    forked.finish(*command, whole)
+    for seed in injections.of(range(100), quick=2):
+        chooser = random.Random(seed)
+        count, killed_count = chooser.choice([2, 2, 4, 8]), chooser.choice([0, 0, 1, 2])
+        world = _World(forked, (*command, out), count)
+        ranks = [world.start(rank) for rank in range(count)]
+        doubles = [world.start(chooser.randrange(count))]
+        if chooser.choice([True, False]):
+            doubles.append(forked.start(*command, out))
+        _kill_some(ranks, killed_count, chooser)
+        _watch([*ranks, *doubles], out)
+        codes = [run.wait() for run in ranks]
+        assert set(codes) <= {0, -9, 75}, [run.errors for run in ranks]
+        # Whichever comes first keeps the others out: one of the two of one rank, the ranks, or the run by itself.
+        assert {run.wait() for run in doubles} <= {0, 75}, [run.errors for run in doubles]
+        for rank, code in enumerate(codes):
+            world.bring_to_an_end(rank, code)
+        injections.compare(whole, out)
+        assert not temporaries(out)
+        _finish(forked, command, out, injections, whole)
+
+
+@pytest.mark.real_process
+@pytest.mark.fault(8, "two, four, eight ranks on one DIR, without the lock, with kills")
+def test_08_ranks_together_without_lock(
+    injections: Injections, forked: Forked, tmp_path: Path, reviews: Reviews
+) -> None:
+    command, whole, out = _dump_for_ranks(tmp_path, reviews), tmp_path / "whole", tmp_path / "out"
+    forked.finish(*command, whole)
+    for seed in injections.of(range(100), quick=2):
+        chooser = random.Random(seed)
+        count, killed_count = chooser.choice([2, 2, 4, 8]), chooser.choice([0, 0, 1, 2])
+        world = _World(forked, (*command, out), count, (without_lock,))
+        ranks = []
+        for rank in range(count):
+            ranks.append(world.start(rank))
+            time.sleep(chooser.choice([0, chooser.uniform(0, 1)]))  # at once, or one where the others end
+        _kill_some(ranks, killed_count, chooser)
+        _watch(ranks, out)
+        codes = [run.wait() for run in ranks]
+        assert set(codes) <= {0, -9, 75}, [run.errors for run in ranks]
+        for rank, code in enumerate(codes):
+            world.bring_to_an_end(rank, code)
+        injections.compare(whole, out)
+        _finish(forked, command, out, injections, whole)
+
+
+def _dump_for_ranks(tmp_path: Path, reviews: Reviews) -> tuple[Path | str, ...]:
+    """A shard whose parts are shared, one that goes to a rank as a whole, and a text file; the command up to DIR."""
+    texts = reviews(700)
+    for name, chosen in (("r", texts[:500]), ("s", texts[500:600])):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"text": chosen}), tmp_path / f"in/{name}.parquet", row_group_size=70)
+    write_csv(tmp_path / "in/t.csv", texts[600:])
+    return (tmp_path / "in", "--progress", "none", "--rows-per-part", "20", "--output")
+
+
+@dataclass(frozen=True)
+class _World:
+    """Ranks of one command, each started with the same circumstances."""
+
+    forked: Forked
+    command: tuple[Path | str, ...]
+    size: int
+    circumstances: tuple[Callable[[], None], ...] = ()
+
+    def start(self, rank: int) -> Run:
+        prepare = partial(together, partial(as_rank, rank, self.size), *self.circumstances)
+        return self.forked.start(*self.command, prepare=prepare)
+
+    def bring_to_an_end(self, rank: int, code: int) -> None:
+        """As a scheduler does it: the rank again, while it was killed or says that it may succeed later."""
+        for _ in range(5):
+            if code == 0:
+                return
+            run = self.start(rank)
+            code = run.wait()
+            assert code in (0, 75), run.errors
+        raise AssertionError(f"rank {rank} does not come to an end")
 
 
 def _kill_some(runs: list[Run], count: int, chooser: random.Random) -> None:

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchsent.reporting.drawing import drawn
 from batchsent.training.grid import Point, Result, best_of, result_of
-from batchsent.training.pictures import curves, drawn, heat_map
+from batchsent.training.pictures import curves, heat_map
 from trainings import Train
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchsent.errors import InputError, UsageError
-from batchsent.training.labels import LABEL_LIMIT, one_value, scheme_of, several_values
+from batchsent.training.labels import LABEL_LIMIT, scheme_of, values_in
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ from batchsent.training.labels import LABEL_LIMIT, one_value, scheme_of, several
         ("-1", "-1"),
         ("4.5", "4.5"),
         ("good", "good"),
+        ('["a"]', '["a"]'),
         (" good ", "good"),
         (True, "true"),
         ("", None),
@@ -32,13 +33,13 @@ from batchsent.training.labels import LABEL_LIMIT, one_value, scheme_of, several
     ],
 )
 def test_a_value_has_one_spelling(value: Any, spelled: str | None) -> None:
-    assert one_value(value) == spelled
+    assert values_in(value, multi_label=False) == (None if spelled is None else (spelled,))
 
 
 @pytest.mark.parametrize("value", [4.5, float("inf"), Decimal("4.5"), ["a"], {"a": 1}, b"a"])
 def test_what_is_neither_a_name_nor_a_whole_number_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="a label is"):
-        one_value(value)
+        values_in(value, multi_label=False)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_what_is_neither_a_name_nor_a_whole_number_is_refused(value: Any) -> Non
     ],
 )
 def test_a_text_may_have_several(value: Any, spelled: tuple[str, ...] | None) -> None:
-    assert several_values(value) == spelled
+    assert values_in(value, multi_label=True) == spelled
 
 
 def test_numbers_ascend_and_names_are_alphabetical() -> None:

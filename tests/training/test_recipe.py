@@ -32,7 +32,7 @@ def settings_of(base: Path, recorded: Settings | None = None, **options: Any) ->
         ({"lora_rank": 4, "freeze_encoder": True}, "nothing to adapt"),
         ({"multi_label": True, "label_smoothing": 0.1}, "--label-smoothing with --multi-label"),
         ({"multi_label": True, "map": ("1=A",)}, "--map with --multi-label"),
-        ({"learning_rate": (0.0,)}, "a --learning-rate of 0"),
+        ({"learning_rate": (0.0,)}, "--learning-rate is 0, with which"),
         ({"learning_rate": (1e-4, 1e-4)}, "--learning-rate names a value twice"),
         ({"batch_size": (8, 8)}, "--batch-size names a value twice"),
         ({"batch_size": (0,)}, "--batch-size is 0; expected at least 1"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from batchsent.errors import StoppedError, UsageError
 from batchsent.stop import StopSignal
-from batchsent.training import callbacks, trainer
+from batchsent.training import callbacks, checkpoints, trainer
 from batchsent.training.callbacks import Conductor, Reporter, Schedule
 from batchsent.training.run import Finished
 from trainings import CROPPED, Train, make_base
@@ -71,7 +71,7 @@ def test_a_signal_leaves_a_checkpoint_that_gives_the_same_model(
         train(output=tmp_path / "stopped", stop=stop, **CROPPED)
     assert not (tmp_path / "stopped/config.json").exists()
     [run] = (tmp_path / "stopped/_finetune/runs").iterdir()
-    latest = trainer.latest_checkpoint(run)
+    latest = checkpoints.latest_checkpoint(run)
     assert latest is not None
     assert latest.name == f"checkpoint-{step if step == 16 else step + 1}"
     finished = train(output=tmp_path / "stopped", **CROPPED)
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(tmp_path: Path
         folder.mkdir()
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
-    assert trainer.latest_checkpoint(tmp_path) == tmp_path / "checkpoint-8"
+    assert checkpoints.latest_checkpoint(tmp_path) == tmp_path / "checkpoint-8"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-8"]
 
 

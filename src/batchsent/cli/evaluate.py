@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsent.cli.options import options_named
-from batchsent.config import ScoreConfig
 
 if TYPE_CHECKING:
     from batchsent.evaluation.config import EvaluateConfig
@@ -52,13 +51,10 @@ def command(inputs: tuple[str, ...], label_column: str, **options: Any) -> None:
     batchsent evaluate reviews.csv --label-column stars --map 1,2=NEGATIVE --map 4,5=POSITIVE
     batchsent evaluate dev.tsv --text-column sentence --label-column label --model embedded --model google/flan-t5-small
     """
-    from batchsent.evaluation.config import EvaluateConfig
+    from batchsent.evaluation.config import EvaluateConfig, scoring_config
 
-    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
-        options["delimiter"] = "\t"
     own = {name: options.pop(name) for name in ("models", "maps", "calibrate", "output", "worst")}
-    scoring = ScoreConfig(inputs=inputs, output="-", max_reject_rate=1.0, **options)
-    _run(EvaluateConfig(scoring=scoring, label_column=label_column, **own))
+    _run(EvaluateConfig(scoring=scoring_config(inputs, **options), label_column=label_column, **own))
 
 
 def _run(config: EvaluateConfig) -> None:

@@ -27,8 +27,6 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     batchsent finetune reviews.csv --label-column stars --map 1,2=NEGATIVE --map 4,5=POSITIVE --output my-model
     batchsent finetune tickets.parquet --label-column topic --base-model bert-base-uncased --output topics
     """
-    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
-        options["delimiter"] = "\t"
     config = FinetuneConfig(inputs=tuple(inputs), output=output or "", **options)
 
     from batchsent.stop import StopSignal

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from batchsent.config import AUTO, ScoreConfig, option_fields, option_name
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
+from batchsent.options import AUTO, option_fields, option_name
 
 Command = Callable[..., Any]
 
@@ -40,11 +41,24 @@ class Template(click.ParamType):  # type: ignore[type-arg]  # generic from click
         return str(value).replace("\\n", "\n")
 
 
+class Character(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5
+    """A delimiter; '\\t' is a tab, as a shell hands it over."""
+
+    name = "CHAR"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        """Make a tab of what stands for one."""
+        return "\t" if value == "\\t" else str(value)
+
+
+_OF_METAVAR: dict[str, Any] = {kind.name: kind for kind in (Template(), Character())}
+
+
 def options_named(*names: str) -> Callable[[Command], Command]:
     """Give a command these options of ScoreConfig, as ``batchsent score`` has them."""
 
     def decorate(command: Command) -> Command:
-        for definition in reversed(option_fields()):
+        for definition in reversed(option_fields(ScoreConfig)):
             command = _option(ScoreConfig, definition)(command) if definition.name in names else command
         return command
 
@@ -80,7 +94,7 @@ def _option(config: type, definition: Field[Any]) -> Callable[[Command], Command
     if rule["choices"]:
         settings["type"] = click.Choice(rule["choices"])
     else:
-        settings["type"] = Template() if rule["metavar"] == Template.name else _click_type(described)
+        settings["type"] = _OF_METAVAR.get(rule["metavar"]) or _click_type(described)
         settings["metavar"] = rule["metavar"]
     settings["show_default"] = definition.default not in (None, ())
     return click.option(name, **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -26,8 +27,6 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     batchsent score reviews.csv --output scored
     batchsent score dumps/ --output scored --text-column body --keep id --keep stars=rating
     """
-    if options["delimiter"] == "\\t":  # what a shell hands over for '\t'
-        options["delimiter"] = "\t"
     config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
     run(config)
 
@@ -44,16 +43,21 @@ def run(config: ScoreConfig) -> None:
     from batchsent.reporting import logs
     from batchsent.reporting.progress import choose_progress
     from batchsent.reporting.run_report import RunReport
+    from batchsent.shares import share_from
 
+    share = share_from(os.environ)
     report = RunReport()
-    progress = choose_progress(config.progress)
+    # Bars of several ranks on one terminal would paint over each other.
+    progress = choose_progress("log" if config.progress == "auto" and not share.is_whole else config.progress)
     # 'none' leaves warnings: what was asked for is silence about progress.
-    logs.configure(config.log_format, report.run_id, quiet=config.progress == "none")
+    logs.configure(config.log_format, report.run_id, quiet=config.progress == "none", share=share)
     try:
-        run_job(config, progress=progress, stop=stop, report=report)
-    except BatchsentError:
+        run_job(config, progress=progress, stop=stop, report=report, share=share)
+    except BatchsentError as error:
         if report.state != "running":
             _close(report, config)
+        if not share.is_whole:
+            error.attribute_to(str(share))
         raise
     _close(report, config)
 
@@ -82,5 +86,5 @@ def _print_summary(report: Any, config: ScoreConfig) -> None:
 
     lines = summary_lines(report, config.output)
     width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        click.echo(f"{name:>{width}}  {value}")
+    # At once: those of several ranks may meet on one terminal.
+    click.echo("\n".join(f"{name:>{width}}  {value}" for name, value in lines))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
-from batchsent.evaluation.labels import parse_map
+from batchsent.labels import parse_map
+
+
+def scoring_config(inputs: tuple[str, ...], **options: Any) -> ScoreConfig:
+    """How to score for an evaluation: into a folder of its own, and however many records are rejected."""
+    return ScoreConfig(inputs=inputs, output="-", max_reject_rate=1.0, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +20,7 @@ class EvaluateConfig:
     """What to judge, by which truth, and where to write it."""
 
     scoring: ScoreConfig
-    """Input and options that mean what they mean for ``score``; its model, output and kept columns do not count."""
+    """Of :func:`scoring_config`: what its options mean for ``score``; its model and kept columns do not count."""
     label_column: str
     models: tuple[str, ...] = ("embedded",)
     """Each as ``--model`` of ``score`` takes it."""

@@ -9,10 +9,12 @@ from batchsent.calibration import read_calibration, temperature_of
 from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.evaluation.config import EvaluateConfig
-from batchsent.evaluation.labels import Cell, label_ids, parse_map, values_of
+from batchsent.evaluation.labels import label_ids
 from batchsent.evaluation.reading import kept_columns
-from batchsent.models.families import CLASSIFICATION, Answers, answers_of, task_of
+from batchsent.labels import Cell, parse_map, values_of
+from batchsent.models.families import CLASSIFICATION, Answers, task_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
+from batchsent.resolve import answers_to
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,7 @@ def contenders(config: EvaluateConfig) -> list[Contender]:
     counts = Counter(source.name for source in sources)
     found = []
     for asked, source, scoring in zip(config.models, sources, scorings, strict=True):
-        answers = answers_of(
-            source.directory,
-            task=scoring.task,
-            prompt=scoring.prompt,
-            verbalizer=scoring.verbalizer,
-            calibrate_prompt=scoring.calibrate_prompt,
-        )
+        answers = answers_to(scoring, source)
         temperature_of(scoring.calibration, source.version, _asked(answers))
         name = source.name if counts[source.name] == 1 else asked
         found.append(Contender(name, answers, replace(scoring, model=asked)))

@@ -49,7 +49,7 @@ def write(evaluation: Evaluation, config: EvaluateConfig) -> None:
     folder = _folder(config)
     if folder is None:
         return
-    content = {"versions": library_versions(), **evaluation.to_dict()}
+    content = {"versions": library_versions("scikit-learn", "scipy"), **evaluation.to_dict()}
     data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_file(folder / EVALUATION, data.encode() + b"\n")
     write_file(folder / WORST_ERRORS, _worst_errors(evaluation).encode())
@@ -78,15 +78,15 @@ def _worst_errors(evaluation: Evaluation) -> str:
 
 def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """Name → content."""
-    from batchsent.evaluation.pictures import confusion_picture, drawn, reliability_picture
+    from batchsent.evaluation.pictures import confusion_picture, reliability_picture
+    from batchsent.reporting.drawing import files_of
 
     found: dict[str, bytes] = {}
     for model, name in zip(evaluation.models, _file_names(evaluation), strict=True):
         figures = {"reliability": reliability_picture(model), "confusion": confusion_picture(model)}
         for kind, figure in figures.items():
-            for form in ("svg", "png"):
-                if figure is not None:
-                    found[f"{kind}-{name}.{form}"] = drawn(figure, form)
+            if figure is not None:
+                found |= files_of(f"{kind}-{name}", figure)
     return found
 
 

@@ -16,12 +16,13 @@ from batchsent.errors import UsageError, without_secrets
 from batchsent.evaluation.comparison import compare
 from batchsent.evaluation.config import EvaluateConfig
 from batchsent.evaluation.contenders import Contender, ids_of
-from batchsent.evaluation.labels import QUOTED_VALUES, SEPARATOR, Cell, truths, values_of
+from batchsent.evaluation.labels import QUOTED_VALUES, truths
 from batchsent.evaluation.metrics import measure
 from batchsent.evaluation.outcomes import Ints, Outcomes
 from batchsent.evaluation.reading import Scored
 from batchsent.evaluation.results import Evaluation, ModelEvaluation, Rows, Setting, WorstError
 from batchsent.evaluation.temperature import fit_temperature
+from batchsent.labels import SEPARATOR, Cell, values_of
 from batchsent.reporting.run_report import RunReport
 
 Places = npt.NDArray[np.int64]

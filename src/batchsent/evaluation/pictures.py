@@ -1,12 +1,7 @@
-"""The pictures of an evaluation: how far probabilities can be trusted, and what is taken for what.
-
-Drawn without a screen, and the same bytes for the same numbers.
-"""
+"""The pictures of an evaluation: how far probabilities can be trusted, and what is taken for what."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,8 +10,6 @@ from batchsent.evaluation.outcomes import Floats
 from batchsent.evaluation.results import ModelEvaluation
 
 _OURS, _PALE, _GREY, _GAP = "#1f6feb", "#c9dcfb", "#6b7280", "#d1495b"
-_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "batchsent"}
-_DOTS_PER_INCH = 150
 _LABELS_WITH_NUMBERS = 12
 """With more labels than that, the numbers in a confusion matrix would not be readable."""
 
@@ -91,19 +84,6 @@ def confusion_picture(model: ModelEvaluation) -> Any:
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def drawn(figure: Any, form: str) -> bytes:
-    """``figure`` as 'svg' or 'png', without the time and the program that made it."""
-    import matplotlib as mpl
-
-    content = io.BytesIO()
-    metadata = {"Date": None} if form == "svg" else {"Software": None}
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A label in a script that the font does not have is a box in the PNG; an SVG has it as text.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(content, format=form, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return content.getvalue()
 
 
 def _plain(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,19 @@ import pyarrow.parquet as pq
 from batchsent.checkpoint import load_manifest
 from batchsent.config import ScoreConfig
 from batchsent.directory import recorded_identity
-from batchsent.errors import InputError, ShardError, VanishedError
-from batchsent.evaluation.labels import Cell, cell_of
+from batchsent.errors import InputError, VanishedError
 from batchsent.identity import Identity
-from batchsent.preparation import inspect_shards
-from batchsent.records import Inspection, Shard, ShardDigest
+from batchsent.labelled import Columns, read_parts
+from batchsent.labels import Cell, cell_of
+from batchsent.records import Part, ShardDigest
 from batchsent.schema import KEPT_PREFIX, PROBABILITIES, ROW_INDEX, json_array
 from batchsent.stages.planner import plan_shards
-from batchsent.stages.reader import ReaderProcess, ReadRequest
 from batchsent.storage import LocalStore
 from batchsent.stores import signature
 
 TRUTH, REVIEW = "true_label", "review"
 """Under which names the label and the text are kept: no others are, so they meet none."""
 
-_JSON_FORMATS = (".jsonl", ".ndjson")
-_READ_ROWS = 16_384
-_SHOWN_CHARACTERS = 40
 _SHARD_SHIFT = 40
 """Bits of a row's key that are its index in the shard."""
 
@@ -121,64 +118,36 @@ def label_cells(config: ScoreConfig, label_column: str, check: Callable[[], None
     Read before anything is scored, so that what is wrong with it is not found an hour later. Raises InputError if a
     shard cannot be read to its end, or does not have the column.
     """
-    config = replace(
-        config, keep=(), keep_all=False, label_column=None
-    )  # whose absence would be told as that of --keep
     shards = plan_shards(config.inputs, Path(os.devnull))
+    columns = Columns(config.text_column, label_column, config.encoding, config.delimiter, config.limit)
     cells: set[Cell] = set()
-    with ReaderProcess(check) as reader:
-        for inspection in inspect_shards(reader, shards, config):
-            _require_column(inspection, label_column)
-            try:
-                cells |= _cells_of_shard(reader, _request(inspection.shard, config, label_column), label_column)
-            except ShardError as error:
-                raise InputError(str(error)) from error
+    with closing(read_parts(shards, columns, _without_hash, check)) as parts:
+        for _, parts_of_shard in groupby(parts, key=lambda part: part.shard.path):
+            cells |= _cells_of_shard(parts_of_shard, label_column)
     return cells
 
 
-def _require_column(inspection: Inspection, label_column: str) -> None:
-    shard, columns = inspection.shard, inspection.columns
-    if inspection.error is not None:
-        raise InputError(inspection.error)
-    if label_column in columns or shard.format in _JSON_FORMATS:  # whose records may each have other keys
-        return
-    near = difflib.get_close_matches(label_column, columns, 1)
-    raise InputError(
-        f"column {label_column!r} is not in {shard.name}",
-        f"one of: {', '.join(name[:_SHOWN_CHARACTERS] for name in columns[:20])}",
-        f"did you mean --label-column {near[0]!r}?" if near else "pass --label-column",
-    )
-
-
-def _request(shard: Shard, config: ScoreConfig, label_column: str) -> ReadRequest:
-    found = signature(shard.path)
+def _without_hash(path: str) -> ShardDigest:
+    """Enough to see that a file changes while it is read: nothing is remembered of it."""
+    found = signature(path)
     if found is None:
-        raise InputError(f"{shard.name} is gone", "a file that stays", "check the path")
-    return ReadRequest(
-        shard=shard,
-        unit="",
-        digest=ShardDigest("", found),
-        done={},
-        text_column=config.text_column,
-        kept=(label_column,),
-        encoding=config.encoding,
-        delimiter=config.delimiter,
-        rows_per_part=_READ_ROWS,
-        limit=config.limit,
-    )
+        raise InputError(f"{path} is gone", "a file that stays", "check the path")
+    return ShardDigest("", found)
 
 
-def _cells_of_shard(reader: ReaderProcess, request: ReadRequest, label_column: str) -> set[Cell]:
-    values: set[Any] = set()
+def _cells_of_shard(parts: Iterable[Part], label_column: str) -> set[Cell]:
+    cells: set[Cell] = set()
+    texts: set[str | None] = set()
     kinds: set[str] = set()
-    name, is_json = KEPT_PREFIX + label_column, request.shard.format in _JSON_FORMATS
-    for part in reader.read(request):
+    name = KEPT_PREFIX + label_column
+    for part in parts:
         kinds.update(part.kept_kinds.get(label_column, ()))
         if name in part.records.column_names:
             column = part.records.column(name).to_pylist()
-            values.update(column if is_json else map(cell_of, column))
-    if not is_json:
-        return values
+            if part.shard.is_json_lines:
+                texts.update(column)
+            else:
+                cells.update(map(cell_of, column))
     # JSON is text until the kinds of all its values are known.
-    texts = pa.chunked_array([pa.array(list(values), pa.string())])
-    return {cell_of(value) for value in json_array(texts, kinds).to_pylist()}
+    values = json_array(pa.chunked_array([pa.array(list(texts), pa.string())]), kinds)
+    return cells | {cell_of(value) for value in values.to_pylist()}

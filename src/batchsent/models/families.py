@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.config import AUTO
 from batchsent.errors import ModelError, UsageError
 from batchsent.models import prompts
 from batchsent.models.pretrained import max_length, read_config
 from batchsent.models.prompts import Prompt
 from batchsent.models.sequence_classification import describe
+from batchsent.options import AUTO
 
 CLASSIFICATION, TEXT_TO_TEXT, CAUSAL = "sequence-classification", "text-to-text", "causal"
 

@@ -18,6 +18,9 @@ from batchsent.errors import BatchsentError, NotAvailableError, StorageError, Us
 from batchsent.objects.uris import EXTRAS, scheme_of
 from batchsent.records import Signature
 
+REQUESTS_AT_ONCE = 32
+"""A store takes some 30 ms to answer one, and answers this many in as long."""
+
 
 def file_system(uri: str) -> Any:
     """The fsspec file system of ``uri``. Raises NotAvailableError if its library is not installed."""
@@ -31,7 +34,7 @@ def _file_system(scheme: str, _process: int) -> Any:
         import fsspec
 
         # What was listed a moment ago is not what is there now.
-        return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+        return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **_connections(scheme))
     except ImportError as error:
         extra = EXTRAS[scheme]
         raise NotAvailableError(
@@ -39,6 +42,11 @@ def _file_system(scheme: str, _process: int) -> Any:
             f"the extra {extra!r}",
             f"pip install 'batchsent[{extra}]'",
         ) from error
+
+
+def _connections(scheme: str) -> dict[str, Any]:
+    """botocore keeps ten, and queues what is more."""
+    return {"config_kwargs": {"max_pool_connections": REQUESTS_AT_ONCE}} if scheme == "s3" else {}
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import IO, BinaryIO, cast
 
@@ -25,6 +26,7 @@ from batchsent.objects.reading import BLOCK_BYTES, ObjectFile
 from batchsent.objects.spool import Spool
 from batchsent.objects.uris import normalized
 from batchsent.records import Signature
+from batchsent.shares import ALONE, Share
 from batchsent.storage import Published
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class ObjectStore:
     """DIR in an object store."""
 
     has_locks = False
+    requests_at_once = access.REQUESTS_AT_ONCE
 
     def __init__(self, root: str) -> None:
         """Raises UsageError for a URI that is none, NotAvailableError without the store's library."""
@@ -44,12 +47,17 @@ class ObjectStore:
         """Nothing: there are no folders. Whether these credentials may write shows when ``config.json`` is put."""
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Nothing can be held: say so, and go on."""
-        log.warning("%s is in an object store, which has no locks; see that no second run writes to it", self.root)
+    def lock(self, share: Share = ALONE) -> Iterator[None]:
+        """Nothing can be held: say so, once, and go on."""
+        if share.rank == 0:
+            log.warning("%s is in an object store, which has no locks; see that no second run writes to it", self.root)
         yield
 
-    def is_locked(self) -> bool:
+    def turn(self, check: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - as LocalStore
+        """Nothing to wait for: what only one may create, only one put creates."""
+        return contextlib.nullcontext()
+
+    def is_locked(self, rank: int | None = None) -> bool:  # noqa: ARG002 - as LocalStore
         """Never: see ``has_locks``."""
         return False
 
@@ -149,6 +157,10 @@ class ObjectStore:
     def list(self, folder: str) -> list[str]:
         """Names of the objects right in ``folder``, sorted; empty if there is no such folder."""
         return [name for name in access.below(self.path(folder)) if "/" not in name]
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Names of all objects below ``folder``, relative to it."""
+        yield from access.below(self.path(folder))
 
     def outputs(self, folder: str = "") -> Iterator[str]:
         """Names of every Parquet file in DIR, or below ``folder`` of it, that is not internal or hidden."""

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from batchsent import machine
-from batchsent.config import AUTO, option_fields
+from batchsent.config import ScoreConfig
 from batchsent.errors import BatchsentError, UsageError
 from batchsent.models.cache import cache_directory
 from batchsent.models.openvino import is_installed, require_backend
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, read_model_config
+from batchsent.options import AUTO, option_fields
 from batchsent.reporting.run_report import library_versions
 from batchsent.storage import hash_stream
 
@@ -171,7 +172,7 @@ def _choices(torch: Any, devices: list[str]) -> list[tuple[str, str]]:
 
 def _offered(option: str) -> list[str]:
     """What an option of ``score`` may be set to."""
-    definition = next(f for f in option_fields() if f.name == option)
+    definition = next(f for f in option_fields(ScoreConfig) if f.name == option)
     return [choice for choice in definition.metadata["choices"] if choice != AUTO]
 
 

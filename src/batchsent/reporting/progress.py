@@ -76,10 +76,11 @@ class LogProgress:
             return
         self._last = time.monotonic()
         log.info(
-            "%s rows, %.0f rows/s, %.0f%% of the input, %s left",
+            "%s rows, %.0f rows/s, %.0f%% of the %s, %s left",
             f"{report.record_count:,}",
             report.rows_per_second,
             100 * share_done(report),
+            "input" if report.share_bytes is None else "share",
             spoken_seconds(remaining_seconds(report)),
             extra={
                 "rows": report.record_count,
@@ -120,7 +121,7 @@ class BarProgress:
             TextColumn("{task.fields[left]} left"),
             console=console,
         )
-        self._task = self._progress.add_task("", total=max(1, report.input_bytes), rows=0, rate=0.0, left="?")
+        self._task = self._progress.add_task("", total=max(1, report.own_bytes), rows=0, rate=0.0, left="?")
         self._progress.start()
 
     def update(self, report: RunReport) -> None:
@@ -138,15 +139,15 @@ class BarProgress:
 
 
 def share_done(report: RunReport) -> float:
-    """Of the input's bytes; those of a compressed shard count when it is done."""
-    return min(1.0, report.done_bytes / report.input_bytes) if report.input_bytes else 1.0
+    """Of the bytes that are the run's to do; those of a compressed shard count when it is done."""
+    return min(1.0, report.done_bytes / report.own_bytes) if report.own_bytes else 1.0
 
 
 def remaining_seconds(report: RunReport) -> float | None:
     """At the run's rate so far; None before there is one."""
     if not report.committed_bytes:
         return None
-    left_bytes = max(0, report.input_bytes - report.done_bytes)
+    left_bytes = max(0, report.own_bytes - report.done_bytes)
     return report.scoring_seconds * left_bytes / report.committed_bytes
 
 

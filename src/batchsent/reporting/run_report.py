@@ -18,7 +18,7 @@ from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
-State = Literal["running", "published", "nothing to do", "not published", "stopped", "failed"]
+State = Literal["running", "published", "share done", "nothing to do", "not published", "stopped", "failed"]
 
 _LIBRARIES = ("batchsent", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "huggingface-hub")
 
@@ -56,7 +56,10 @@ class RunReport:
     run_id: str = field(default_factory=new_run_id)
     state: State = "running"
     message: str = ""
-    """The error that ended the run, if one did."""
+    """The error that ended the run, if one did; of a share that is done, what is still missing."""
+    rank: int = 0
+    world_size: int = 1
+    """Ranks that share the work; 1 for a run by itself."""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     """Wall time of the whole run."""
@@ -88,6 +91,8 @@ class RunReport:
     """Shards that earlier runs had finished."""
     failed_shards: dict[str, str] = field(default_factory=dict)
     input_bytes: int = 0
+    share_bytes: int | None = None
+    """Of the input: what is this rank's; None where there are no others."""
     committed_bytes: int = 0
     """Of the input: what the parts cover that this run committed."""
     kept_bytes: int = 0
@@ -101,6 +106,11 @@ class RunReport:
         """Of all token positions that went through the model."""
         positions = self.token_count + self.padding_count
         return self.padding_count / positions if positions else 0.0
+
+    @property
+    def own_bytes(self) -> int:
+        """Of the input: what is this run's to do."""
+        return self.input_bytes if self.share_bytes is None else self.share_bytes
 
     @property
     def rows_per_second(self) -> float:
@@ -167,15 +177,3 @@ class RunReport:
         content = {"schema_version": SCHEMA_VERSION, "updated_at": datetime.now(UTC).isoformat(timespec="seconds")}
         data = json.dumps(content | self.to_dict(), indent=1, ensure_ascii=False)
         store.publish_bytes(f"{RUNS}/{self.run_id}.json", data.encode() + b"\n")
-
-
-def latest_run(store: Store) -> dict[str, Any] | None:
-    """The record of the run that began last, as it stands in DIR."""
-    for name in reversed(store.list(RUNS)):
-        try:
-            content = json.loads(store.read_bytes(f"{RUNS}/{name}") or b"")
-        except ValueError:
-            continue
-        if isinstance(content, dict):
-            return content
-    return None

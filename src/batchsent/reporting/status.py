@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +20,8 @@ from batchsent.checkpoint import Manifest, PartState, ShardEntry
 from batchsent.errors import UsageError
 from batchsent.identity import Identity
 from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
-from batchsent.reporting.run_report import RunReport, latest_run
+from batchsent.reporting.ranks import added_up, latest_runs, lines_of_ranks, rank_states, state_of_world
+from batchsent.reporting.run_report import RunReport
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
@@ -38,12 +38,20 @@ def status_lines(store: Store, identity: Identity | None) -> Lines:
         if not is_locked:
             raise not_ours(store)
         return [("state", "running: it has just begun, its settings are not written yet")]
-    record = latest_run(store)
-    run = None if record is None else _as_report(record)
     manifest = checkpoint.load_manifest(store)
     is_published = checkpoint.is_published(store)
+    records = latest_runs(store, is_published=is_published)
+    runs = [run for run, _ in records]
+    run = added_up(runs) if runs else None
+    ranks = rank_states(store, runs) if run is not None and run.world_size > 1 else []
+    is_of_ranks = bool(ranks) and not is_published and (not is_locked or "running" in ranks)
+    if is_of_ranks:
+        state = state_of_world(runs, ranks)
+    else:
+        state = _state(run, is_locked=is_locked, is_published=is_published, has_locks=store.has_locks)
     lines = [
-        ("state", _state(run, is_locked=is_locked, is_published=is_published, has_locks=store.has_locks)),
+        ("state", state),
+        *(lines_of_ranks(ranks) if is_of_ranks else []),
         ("model", f"{identity.model} ({_short(identity.model_version)})"),
         ("precision", identity.precision),
     ]
@@ -54,8 +62,9 @@ def status_lines(store: Store, identity: Identity | None) -> Lines:
         lines += manifest_lines(manifest)
     else:
         lines += _committed_lines(read_committed(store, run), run)
-    if run is not None and record is not None:
-        lines += _run_lines(run, str(record.get("updated_at", "")), is_running=is_locked and run.state == "running")
+    if run is not None:
+        is_running = is_locked and ("running" in ranks if ranks else run.state == "running")
+        lines += _run_lines(run, max(updated_at for _, updated_at in records), is_running=is_running)
     return lines
 
 
@@ -69,11 +78,6 @@ def not_ours(store: Store) -> UsageError:
         "the --output directory of 'batchsent score'",
         "check the path",
     )
-
-
-def _as_report(record: dict[str, Any]) -> RunReport:
-    known = {f.name for f in fields(RunReport)} - {"stage_seconds"}
-    return RunReport(**{name: value for name, value in record.items() if name in known})
 
 
 def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_locks: bool) -> str:
@@ -127,7 +131,7 @@ def read_committed(store: Store, run: RunReport | None) -> Committed:
     """Count it. Hashes nothing and removes nothing; a run may work on it meanwhile."""
     committed = Committed()
     started = datetime.fromisoformat(run.started_at).timestamp() if run is not None else 0.0
-    for unit in _units(store):
+    for unit in sorted(checkpoint.units(store)):
         names = store.list(f"{checkpoint.PARTS}/{unit}")
         # Two files of one index come of an out-of-memory split; one of them counts.
         parts = {name.partition("-")[0]: name for name in reversed(names) if name.endswith(".parquet")}
@@ -145,14 +149,11 @@ def read_committed(store: Store, run: RunReport | None) -> Committed:
     return committed
 
 
-def _units(store: Store) -> list[str]:
-    return list(store.folders(checkpoint.PARTS))
-
-
 def _count_part(store: Store, name: str, committed: Committed) -> None:
     # One that has just been removed, or is damaged, does not count; the next run sees to it.
     with contextlib.suppress(OSError, pa.ArrowException, KeyError), store.open(name) as handle:
-        table = pq.read_table(handle, columns=[REASON])
+        # Without threads: Arrow's may still be about when the process ends, a moment later.
+        table = pq.ParquetFile(handle, pre_buffer=False).read(columns=[REASON], use_threads=False)
         committed.record_count += PartState.from_metadata(table.schema.metadata).record_count
         committed.reject_counts.update(value_counts(table.column(REASON)))
 

@@ -10,7 +10,10 @@ from batchsent.reporting.run_report import RunReport
 def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
     """(name, value) pairs in the order a person asks for them."""
     totals = report.totals
-    lines = [("result", f"{report.state}: {without_secrets(output)}")]
+    result = f"{report.state}, {report.message}" if report.state == "share done" else report.state
+    lines = [("result", f"{result}: {without_secrets(output)}")]
+    if report.world_size > 1:
+        lines.append(("rank", f"{report.rank}/{report.world_size}"))
     if totals:
         lines.append(("rows in DIR", f"{totals['row_count']:,} of {totals['record_count']:,} records"))
         lines.append(("labels", _shares(totals["label_counts"])))

@@ -92,6 +92,16 @@ def commit_shard(
 def _require_conserved(entry: ShardEntry, parts: list[PartFile]) -> None:
     """Rows are conserved: scored + rejected = records, and the records are those up to the end of the input."""
     accounted = entry.row_count + sum(entry.reject_counts.values())
+    begin = 0
+    for part in parts:  # of several ranks, perhaps: each begins where the one before it ends
+        if part.state.end.row_index - part.state.record_count != begin:
+            raise BatchsentError(
+                f"part {part.index} of {entry.shard} begins at record "
+                f"{part.state.end.row_index - part.state.record_count:,}",
+                f"{begin:,}, where the part before it ends",
+                "this is a bug, please report it",
+            )
+        begin = part.state.end.row_index
     if not accounted == entry.record_count == parts[-1].state.end.row_index:
         raise BatchsentError(
             f"{entry.shard}: {entry.row_count} scored and {sum(entry.reject_counts.values())} rejected rows",

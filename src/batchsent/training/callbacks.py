@@ -6,11 +6,12 @@ import logging
 import time
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from batchsent.errors import StoppedError
 from batchsent.reporting.progress import spoken_seconds
 from batchsent.stop import StopSignal
+from batchsent.training.checkpoints import is_evaluated
 from batchsent.training.grid import SECONDS
 from batchsent.training.metrics import choosing_metric
 from batchsent.training.showing import Showing
@@ -54,7 +55,8 @@ class Conductor(TrainerCallback):
         _, state, control = given
         self._began = self._saved_at = time.monotonic()
         self._earlier_seconds = max((entry[SECONDS] for entry in state.log_history if SECONDS in entry), default=0.0)
-        if self._schedule.is_due(state.global_step) and state.global_step and not _is_evaluated(state):
+        step = state.global_step
+        if step and self._schedule.is_due(step) and not is_evaluated(state.log_history, step):
             # As the Trainer does after a step; it has no other way to have it done.
             self._is_catching_up = True
             self._trainer._determine_best_metric(self._trainer.evaluate(), None)
@@ -105,20 +107,6 @@ class Conductor(TrainerCallback):
         except StoppedError:
             return True
         return False
-
-
-def _is_evaluated(state: Any) -> bool:
-    return any("eval_loss" in entry and entry["step"] == state.global_step for entry in state.log_history)
-
-
-def is_over(state: dict[str, Any], step_count: int, patience: int) -> bool:
-    """Whether a checkpoint's ``state`` is that of a training which has ended, by itself or early."""
-    if state["global_step"] >= step_count and any(
-        "eval_loss" in entry and entry["step"] == state["global_step"] for entry in state["log_history"]
-    ):
-        return True
-    early = state["stateful_callbacks"].get(EarlyStoppingCallback.__name__, {})
-    return bool(patience) and early.get("attributes", {}).get("early_stopping_patience_counter", 0) >= patience
 
 
 class Reporter(TrainerCallback):

@@ -6,7 +6,6 @@ Holds counts, names and hashes, never a text.
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from batchsent.errors import without_secrets
 from batchsent.machine import cpu_model
 from batchsent.reporting.run_report import library_versions
 from batchsent.training.grid import Result, table
-from batchsent.training.labels import Target
+from batchsent.training.labels import Target, label_counts
 from batchsent.training.metrics import COUNTS, LabelQuality, label_qualities
 from batchsent.training.settings import Settings
 
@@ -31,21 +30,12 @@ class Facts:
     """What a card says beyond the settings and the results."""
 
     labels: tuple[str, ...]
-    training_counts: list[int]
-    """Texts of each label."""
-    validation_counts: list[int]
-    training_count: int
-    validation_count: int
+    training_targets: Sequence[Target]
+    validation_targets: Sequence[Target]
     left_out: dict[str, int]
     parameter_counts: tuple[int, int]
     """(trained, all)"""
     device: str
-
-
-def counts_of(targets: Iterable[Target], label_count: int) -> list[int]:
-    """How many texts have each label."""
-    counts = Counter(label for target in targets for label in ([target] if isinstance(target, int) else target))
-    return [counts[index] for index in range(label_count)]
 
 
 def card(settings: Settings, facts: Facts, results: Sequence[Result], best: Result) -> bytes:
@@ -94,7 +84,7 @@ def _quality(settings: Settings, facts: Facts, best: Result) -> list[str]:
         for label, q in zip(facts.labels, qualities, strict=True)
     ]
     return [
-        f"## On the {facts.validation_count:,} validation texts",
+        f"## On the {len(facts.validation_targets):,} validation texts",
         "",
         "They chose which state of the training was kept, so a set of its own would say a little less.",
         "",
@@ -112,8 +102,8 @@ def _data(settings: Settings, facts: Facts) -> list[str]:
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in facts.left_out.items() if count)
     share = settings.validation_share
     rows = [
-        ("texts to train on", f"{facts.training_count:,} ({_labelled(facts.labels, facts.training_counts)})"),
-        ("texts to validate with", f"{facts.validation_count:,} ({_labelled(facts.labels, facts.validation_counts)})"),
+        ("texts to train on", _labelled(facts.labels, facts.training_targets)),
+        ("texts to validate with", _labelled(facts.labels, facts.validation_targets)),
         ("validation", "files of its own" if share is None else f"a share of {share:g} of the texts, by the seed"),
         ("left out", left_out or "none"),
         ("data hash", f"`{settings.data_sha256}` (SHA-256 over the files' hashes)"),
@@ -124,8 +114,11 @@ def _data(settings: Settings, facts: Facts) -> list[str]:
     return ["## Data", "", *_lines(("", ""), rows), ""]
 
 
-def _labelled(labels: Sequence[str], counts: Sequence[int]) -> str:
-    return ", ".join(f"{count:,} {_plain(label)}" for label, count in zip(labels, counts, strict=True))
+def _labelled(labels: Sequence[str], targets: Sequence[Target]) -> str:
+    """How many texts there are, and how many have each label."""
+    counts = label_counts(targets, len(labels))
+    by_label = ", ".join(f"{count:,} {_plain(label)}" for label, count in zip(labels, counts, strict=True))
+    return f"{len(targets):,} ({by_label})"
 
 
 def _training(settings: Settings, facts: Facts, best: Result) -> list[str]:
@@ -171,11 +164,11 @@ def _grid(settings: Settings, results: Sequence[Result], best: Result) -> list[s
 
 
 def _environment(facts: Facts, results: Sequence[Result]) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in library_versions("accelerate", "peft").items())
+    versions = library_versions("accelerate", "peft", "scikit-learn")
     rows = [
         ("device", facts.device),
         ("system", f"{platform.system()} {platform.machine()}"),
-        ("versions", versions),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("time", f"{sum(result.seconds for result in results):,.0f} s of training and validation"),
     ]
     return ["## Environment", "", *_lines(("", ""), rows), ""]

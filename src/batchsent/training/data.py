@@ -1,32 +1,19 @@
-"""INPUT → labelled texts: read as ``score`` reads them, so that a record is the same in both."""
+"""INPUT → labelled texts, each once, and those that have labels to learn."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchsent.errors import InputError, ShardError
+from batchsent.errors import InputError
+from batchsent.labelled import Columns, read_parts
 from batchsent.records import Part, Shard, ShardDigest
 from batchsent.schema import KEPT_PREFIX, REASON, TEXT
-from batchsent.stages.reader import InspectRequest, ReaderProcess, ReadRequest
-from batchsent.training.labels import LabelScheme, Target, one_value, several_values
-
-_ROWS_PER_PART = 4_096
-_JSON_FORMATS = (".jsonl", ".ndjson")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is read of each record, and how."""
-
-    text: str
-    label: str
-    multi_label: bool
-    encoding: str
-    delimiter: str | None
+from batchsent.training.labels import LabelScheme, Target, values_in
 
 
 @dataclass
@@ -48,6 +35,8 @@ def read_labelled(
     columns: Columns,
     digest_of: Callable[[str], ShardDigest],
     check: Callable[[], None],
+    *,
+    multi_label: bool,
     known: frozenset[str] = frozenset(),
 ) -> LabelledTexts:
     """Read every record of ``shards``; ``check`` is called meanwhile, and may raise.
@@ -57,21 +46,10 @@ def read_labelled(
     """
     found = LabelledTexts()
     seen: set[str] = set(known)
-    with ReaderProcess(check) as reader:
-        inspect = [
-            InspectRequest(s, columns.text, (columns.label,), columns.encoding, columns.delimiter) for s in shards
-        ]
-        for inspection in reader.inspect(inspect):
-            if inspection.error is not None:
-                # The reader knows the label column as one that is kept.
-                raise InputError(inspection.error.replace("--keep", "--label-column"))
-        for shard in shards:
-            try:
-                for part in reader.read(_request(shard, columns, digest_of(shard.path))):
-                    check()
-                    _take(part, columns, found, seen)
-            except ShardError as error:
-                raise InputError(*error.args) from error
+    with closing(read_parts(shards, columns, digest_of, check)) as parts:
+        for part in parts:
+            labels = (values_in(label, multi_label=multi_label) for label in _labels(part, columns.label))
+            _take(part, labels, found, seen)
     if not found.texts:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items()) or "no records"
         raise InputError(
@@ -82,32 +60,9 @@ def read_labelled(
     return found
 
 
-def _request(shard: Shard, columns: Columns, digest: ShardDigest) -> ReadRequest:
-    return ReadRequest(
-        shard=shard,
-        unit="",
-        digest=digest,
-        done={},
-        text_column=columns.text,
-        kept=(columns.label,),
-        encoding=columns.encoding,
-        delimiter=columns.delimiter,
-        rows_per_part=_ROWS_PER_PART,
-        limit=None,
-    )
-
-
-def _take(part: Part, columns: Columns, found: LabelledTexts, seen: set[str]) -> None:
-    records = part.records
-    rows = zip(
-        records.column(TEXT).to_pylist(), records.column(REASON).to_pylist(), _labels(part, columns.label), strict=True
-    )
-    for text, reason, label in rows:
-        if columns.multi_label:
-            values = several_values(label)
-        else:
-            value = one_value(label)
-            values = None if value is None else (value,)
+def _take(part: Part, labels: Iterator[tuple[str, ...] | None], found: LabelledTexts, seen: set[str]) -> None:
+    texts, reasons = (part.records.column(name).to_pylist() for name in (TEXT, REASON))
+    for text, reason, values in zip(texts, reasons, labels, strict=True):
         if reason is not None:
             found.left_out["without text" if reason == "empty_text" else "malformed"] += 1
         elif values is None:
@@ -123,7 +78,7 @@ def _take(part: Part, columns: Columns, found: LabelledTexts, seen: set[str]) ->
 def _labels(part: Part, column: str) -> Iterator[Any]:
     """What the label column holds; JSON Lines bring it as JSON text."""
     values = part.records.column(KEPT_PREFIX + column).to_pylist()
-    if part.shard.format in _JSON_FORMATS:
+    if part.shard.is_json_lines:
         return (None if value is None else json.loads(value) for value in values)
     return iter(values)
 

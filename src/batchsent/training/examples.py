@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from batchsent.training.labels import Target
 
 if TYPE_CHECKING:
     from batchsent.stages.encoder import Encoder
+    from batchsent.training.settings import Settings
+    from batchsent.training.texts import Texts
 
 Ids = npt.NDArray[np.int32]
 
@@ -57,6 +60,18 @@ class Examples:
         """The same, the longest first: batches of them are hardly padded."""
         order = sorted(range(len(self)), key=lambda index: -len(self.windows[index][0]))
         return Examples([self.windows[i] for i in order], [self.targets[i] for i in order])
+
+
+def examples_of(texts: Texts, model: Path, settings: Settings, check: Callable[[], None]) -> tuple[Examples, Examples]:
+    """(to train on, to validate with), in the token ids that ``score`` makes of them for ``model``."""
+    from batchsent.stages.encoder import Encoder
+
+    # Half of it: whatever a window cuts in two stands whole in another.
+    overlap = settings.max_length // 2 if settings.random_crop else None
+    cropping = Encoder(model, settings.max_length, window_overlap=overlap)
+    cutting = cropping if overlap is None else Encoder(model, settings.max_length)
+    training = encode(cropping, *texts.training, check, settings.seed)
+    return training, encode(cutting, *texts.validation, check).by_length()
 
 
 def encode(

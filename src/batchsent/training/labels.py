@@ -1,31 +1,33 @@
-"""What stands in a label column → the labels of a model.
+"""The labels to learn: which there are, in the order of the logits, and which values of a label column stand for each.
 
-A label is a name or a whole number; numbers may be written as 4, "4" or 4.0. Knows no files.
+Knows no files.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from batchsent.errors import InputError, UsageError
+from batchsent.labels import cell_of, listed, parse_map, spelled, values_of
 
 LABEL_LIMIT = 1_000
 """A column of more different values is not one of labels, and may well be one of texts."""
-SEPARATOR = "|"
-"""Between the labels of a text, where a format has no lists."""
 
-_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0+)?")
-_SHOWN_CHARACTERS = 40
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 Target = int | frozenset[int]
 """The index of a text's label; or of all its labels, where it may have several."""
+
+
+def label_counts(targets: Iterable[Target], label_count: int) -> list[int]:
+    """How many texts have each label."""
+    counts = Counter(label for target in targets for label in ([target] if isinstance(target, int) else target))
+    return [counts[index] for index in range(label_count)]
 
 
 @dataclass(frozen=True)
@@ -40,53 +42,31 @@ class LabelScheme:
         return self.index_of_value.get(value)
 
 
-def one_value(value: Any) -> str | None:
-    """A label's one spelling; None where there is none. Raises UsageError if it is no name and no whole number."""
-    match value:
-        case None:
-            return None
-        case bool():
-            return str(value).lower()
-        case str():
-            text = value.strip()
-            whole = _WHOLE.fullmatch(text)
-            return whole[1] if whole else text or None
-        case float() if math.isnan(value):
-            return None
-        case int() | float() | Decimal() if math.isfinite(value) and value == int(value):
-            return str(int(value))
-        case _:
-            is_number = isinstance(value, float | Decimal)
-            raise UsageError(
-                "a label is a number that is not whole" if is_number else f"a label is of type {type(value).__name__}",
-                "a name or a whole number in each row",
-                "choose another --label-column, or pass --multi-label for lists",
-            )
+def values_in(value: object, *, multi_label: bool) -> tuple[str, ...] | None:
+    """The labels of a text: one, or any number of them if it may have several; None where nothing says which.
+
+    Raises UsageError for what is no name and no whole number.
+    """
+    if multi_label:
+        for item in value if isinstance(value, list | tuple) else (value,):
+            _require_label(item)
+        found = values_of(cell_of(value), multi_label=True)
+        return None if found is None else tuple(dict.fromkeys(found))
+    _require_label(value)
+    cell = spelled(value) if isinstance(value, str) else cell_of(value)  # a name may look like a list
+    return values_of(cell or None, multi_label=False)
 
 
-def several_values(value: Any) -> tuple[str, ...] | None:
-    """The labels of a text that may have several, or none of them; None where nothing says which."""
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        value = _listed(value)
-    elif value is not None and not isinstance(value, list | tuple):
-        value = [value]
-    if value is None:
-        return None
-    return tuple(dict.fromkeys(filter(None, map(one_value, value))))
-
-
-def _listed(text: str) -> list[Any]:
-    """The labels in a text: of a JSON list, or with a separator between them."""
-    if text.lstrip().startswith("["):
-        try:
-            items = json.loads(text)
-        except ValueError:
-            items = None
-        if isinstance(items, list):
-            return items
-    return list(text.split(SEPARATOR))
+def _require_label(value: object) -> None:
+    is_fraction = False
+    if isinstance(value, float | Decimal) and not math.isnan(value):
+        is_fraction = math.isinf(value) or value != int(value)
+    if is_fraction or not isinstance(value, str | int | float | Decimal | None):
+        raise UsageError(
+            "a label is a number that is not whole" if is_fraction else f"a label is of type {type(value).__name__}",
+            "a name or a whole number in each row",
+            "choose another --label-column, or pass --multi-label for lists",
+        )
 
 
 def scheme_of(counts: Counter[str], mapping: Sequence[str] = ()) -> LabelScheme:
@@ -95,16 +75,16 @@ def scheme_of(counts: Counter[str], mapping: Sequence[str] = ()) -> LabelScheme:
     Whole numbers stand in ascending order, names in alphabetical order, those of ``--map`` in the order given.
     Raises UsageError or InputError if they cannot be learnt.
     """
-    if mapping:
-        scheme = _mapped(mapping)
+    if meanings := parse_map(mapping):
+        scheme = _scheme_of_map(meanings)
     else:
         if len(counts) > LABEL_LIMIT:  # without showing them
             raise InputError(
                 f"the label column has {len(counts):,} different values",
                 f"at most {LABEL_LIMIT:,}",
-                "pass --map or another",
+                "pass --map, or another --label-column",
             )
-        are_numbers = all(_WHOLE.fullmatch(value) for value in counts)
+        are_numbers = all(_NUMBER.fullmatch(value) for value in counts)
         names = sorted(counts, key=int) if are_numbers else sorted(counts)
         scheme = LabelScheme(tuple(names), {name: index for index, name in enumerate(names)})
     found = [
@@ -113,35 +93,17 @@ def scheme_of(counts: Counter[str], mapping: Sequence[str] = ()) -> LabelScheme:
     absent = [name for name, count in zip(scheme.names, found, strict=True) if not count]
     if absent:
         raise InputError(
-            f"no text has the label {absent[0]}", "some of each", f"check --map; {shown(counts)} are in the column"
+            f"no text has the label {absent[0]}", "some of each", f"check --map; {listed(counts)} are in the column"
         )
     if len(scheme.names) < 2:
         raise InputError(
-            f"every text has the label {shown(scheme.names)}" if scheme.names else "no text has a label",
+            f"every text has the label {listed(scheme.names)}" if scheme.names else "no text has a label",
             "two different labels or more",
             "check --label-column",
         )
     return scheme
 
 
-def _mapped(mapping: Sequence[str]) -> LabelScheme:
-    names: dict[str, int] = {}
-    index_of_value: dict[str, int] = {}
-    for item in mapping:
-        values, equals, name = item.rpartition("=")
-        name = name.strip()
-        spelled = [one_value(value) for value in values.split(",")]
-        if not equals or not name or None in spelled:
-            raise UsageError(f"--map {item!r}", "VALUE,VALUE,...=LABEL", "write it so")
-        index = names.setdefault(name, len(names))
-        for value in filter(None, spelled):
-            if index_of_value.setdefault(value, index) != index:
-                raise UsageError(f"--map gives the value {value!r} two labels", "one for each value", "drop one")
-    return LabelScheme(tuple(names), index_of_value)
-
-
-def shown(values: Iterable[str]) -> str:
-    """Some labels in a message: a few, each cut, as a wrong column may hold texts."""
-    some = list(values)
-    cut = [v if len(v) <= _SHOWN_CHARACTERS else f"{v[:_SHOWN_CHARACTERS]}…" for v in some[:10]]
-    return ", ".join(cut) + (", …" if len(some) > 10 else "")
+def _scheme_of_map(meanings: dict[str, str]) -> LabelScheme:
+    names = tuple(dict.fromkeys(meanings.values()))
+    return LabelScheme(names, {value: names.index(name) for value, name in meanings.items()})

@@ -1,21 +1,22 @@
-"""The pictures of a training: learning curves, and accuracy over learning rate and batch size.
-
-Drawn without a screen, and the same bytes for the same numbers.
-"""
+"""The pictures of a training: learning curves, and accuracy over learning rate and batch size."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from batchsent.reporting.drawing import files_of
 from batchsent.training.grid import Result
 from batchsent.training.metrics import choosing_metric
 
 _TRAINING, _VALIDATION, _BEST = "#9aa4b2", "#1f6feb", "#d1495b"
-_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "batchsent", "font.size": 10}
-_DOTS_PER_INCH = 150
+
+
+def pictures(results: Sequence[Result], best: Result, multi_label: bool) -> dict[str, bytes]:
+    """File name → content: the curves of the best training; of several, also what came of each."""
+    files = files_of("curves", curves(best, multi_label))
+    return files | (files_of("grid", heat_map(results, multi_label)) if len(results) > 1 else {})
 
 
 def curves(result: Result, multi_label: bool) -> Any:
@@ -70,14 +71,3 @@ def heat_map(results: Sequence[Result], multi_label: bool) -> Any:
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.85)
     return figure
-
-
-def drawn(figure: Any, form: str) -> bytes:
-    """``figure`` as 'svg' or 'png', without the time and the program that made it."""
-    import matplotlib as mpl
-
-    content = io.BytesIO()
-    metadata = {"Date": None} if form == "svg" else {"Software": None}
-    with mpl.rc_context(_STYLE):
-        figure.savefig(content, format=form, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return content.getvalue()

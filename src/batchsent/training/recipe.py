@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchsent.config import AUTO, Auto, check_device, check_options, option
 from batchsent.errors import UsageError
-
-INPUT, MODEL, TRAINING, MACHINE = "Input", "Model", "Training", "Machine"
+from batchsent.options import AUTO, INPUT, MACHINE, MODEL, SPEED, TRAINING, Auto, RunConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(RunConfig):
     """The options of ``batchsent finetune``, before any ``auto`` is resolved."""
 
-    inputs: tuple[str, ...]
-    output: str
-
-    text_column: str = option("text", "Column that holds the text.", kind="identity", group=INPUT, metavar="NAME")
     label_column: str | None = option(
         None, "Column that holds the label: a name or a whole number.", kind="identity", group=INPUT, metavar="NAME"
     )
@@ -61,16 +55,16 @@ class FinetuneConfig:
         metavar="N",
         minimum=4,
     )
-    encoding: str = option("utf-8", "Encoding of the text formats.", kind="identity", group=INPUT, metavar="NAME")
-    delimiter: str | None = option(
-        None, "Field delimiter of CSV and TSV; by extension if not given.", kind="identity", group=INPUT, metavar="CHAR"
-    )
 
     base_model: str = option(
         "embedded", "'embedded', a directory, or a hub id.", kind="identity", group=MODEL, metavar="ID_OR_DIR"
     )
     revision: str | None = option(
-        None, "Branch, tag or commit of a hub model.", kind="identity", group=MODEL, metavar="REV"
+        None,
+        "Branch, tag or commit of a hub model; the commit is recorded.",
+        kind="identity",
+        group=MODEL,
+        metavar="REV",
     )
     max_length: int | Auto = option(
         AUTO,
@@ -156,17 +150,14 @@ class FinetuneConfig:
         False,
         "Compute activations twice instead of keeping them: slower, less memory.",
         kind="identity",
-        group=TRAINING,
+        group=SPEED,
     )
     precision: str = option(
         AUTO,
         "auto: bf16 autocast where that is faster, else fp32. Weights are trained in fp32.",
         kind="identity",
-        group=TRAINING,
+        group=SPEED,
         choices=(AUTO, "fp32", "bf16", "fp16"),
-    )
-    threads: int | Auto = option(
-        AUTO, "CPU threads of the model.", kind="identity", group=TRAINING, metavar="N|auto", minimum=1
     )
     seed: int = option(
         42,
@@ -178,29 +169,25 @@ class FinetuneConfig:
     )
 
     device: str = option(AUTO, "auto, cpu or cuda.", kind="machine", group=MACHINE, metavar="DEVICE")
-    progress: str = option(
-        AUTO, "bar on a terminal, log elsewhere.", kind="machine", group=MACHINE, choices=(AUTO, "bar", "log", "none")
-    )
     keep_checkpoints: bool = option(
         False, "Leave the checkpoints in DIR/_finetune when all is done.", kind="machine", group=MACHINE
     )
-    restart: bool = option(False, "Discard what an earlier run with other settings left.", kind="other", group=MACHINE)
 
     def __post_init__(self) -> None:
-        if not self.inputs:
-            raise UsageError("no INPUT was given", "files, directories or globs", "name at least one")
-        if not self.output:
-            raise UsageError("no output directory was given", "--output DIR", "name one")
+        super().__post_init__()
         if not self.label_column:
             raise UsageError("no label column was given", "--label-column NAME", "name the column of the labels")
-        check_options(self)
-        check_device(self.device)
         _refuse_contradictions(self)
 
     @property
     def method(self) -> str:
         """What of the model is trained: 'full', 'lora' or 'head'."""
-        return "lora" if self.lora_rank else "head" if self.freeze_encoder else "full"
+        return method_of(self.lora_rank, self.freeze_encoder)
+
+
+def method_of(lora_rank: int | None, freeze_encoder: bool) -> str:
+    """What of a model is trained: 'full', 'lora' or 'head'."""
+    return "lora" if lora_rank else "head" if freeze_encoder else "full"
 
 
 DEFAULT_LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "head": 1e-3}
@@ -209,17 +196,20 @@ DEFAULT_BATCH_SIZE = 32
 
 
 def _refuse_contradictions(config: FinetuneConfig) -> None:
-    found = ""
     if config.lora_rank and config.freeze_encoder:
-        found = "--lora-rank with --freeze-encoder, which leaves it nothing to adapt"
-    elif config.multi_label and config.label_smoothing:
-        found = "--label-smoothing with --multi-label, whose labels do not share one probability"
-    elif config.multi_label and config.map:
-        found = "--map with --multi-label"
-    elif 0 in config.learning_rate:
-        found = "a --learning-rate of 0, with which nothing is learnt"
-    if found:
-        raise UsageError(found, "one of the two" if "with --" in found else "a positive one", "leave one out")
+        raise UsageError(
+            "--lora-rank with --freeze-encoder, which leaves it nothing to adapt", "one of the two", "leave one out"
+        )
+    if config.multi_label and config.label_smoothing:
+        raise UsageError(
+            "--label-smoothing with --multi-label, whose labels do not share one probability",
+            "one of the two",
+            "leave one out",
+        )
+    if config.multi_label and config.map:
+        raise UsageError("--map with --multi-label", "one of the two", "leave one out")
+    if 0 in config.learning_rate:
+        raise UsageError("--learning-rate is 0, with which nothing is learnt", "more than 0", "choose another")
     for name, values in (("--learning-rate", config.learning_rate), ("--batch-size", config.batch_size)):
         if len(set(values)) < len(values):
             raise UsageError(f"{name} names a value twice", "each value once", "drop one")

@@ -22,7 +22,7 @@ from batchsent.stages.planner import local_path, plan_shards
 from batchsent.stop import StopSignal
 from batchsent.storage import LocalStore
 from batchsent.training import publishing
-from batchsent.training.card import Facts, card, counts_of, device_name
+from batchsent.training.card import Facts, card, device_name
 from batchsent.training.grid import Point, Result, best_of, csv_of, points
 from batchsent.training.recipe import FinetuneConfig
 from batchsent.training.settings import Settings, Sources, settle
@@ -132,17 +132,11 @@ class _Finetuning:
             ) from error
 
     def _material(self, settings: Settings, source: ModelSource, texts: Texts) -> tuple[Material, dict[str, int]]:
-        """Token ids, as ``score`` makes them. Returns also how many texts were left out, by reason."""
-        from batchsent.stages.encoder import Encoder
-        from batchsent.training.examples import encode
+        """What every training of the grid has. Returns also how many texts were left out, by reason."""
+        from batchsent.training.examples import examples_of
         from batchsent.training.trainer import Material
 
-        # Half of it: whatever a window cuts in two stands whole in another.
-        overlap = settings.max_length // 2 if settings.random_crop else None
-        cropping = Encoder(source.directory, settings.max_length, window_overlap=overlap)
-        cutting = cropping if overlap is None else Encoder(source.directory, settings.max_length)
-        training = encode(cropping, *texts.training, self._stop.check, settings.seed)
-        validation = encode(cutting, *texts.validation, self._stop.check).by_length()
+        training, validation = examples_of(texts, source.directory, settings, self._stop.check)
         blank = len(texts.training[0]) + len(texts.validation[0]) - len(training) - len(validation)
         require_every_label(texts.labels, training.targets, validation.targets)
         log.info(
@@ -197,10 +191,7 @@ class _Finetuning:
 
     def _publish(self, material: Material, results: list[Result], left_out: dict[str, int]) -> Finished:
         """The best model into DIR, with its card and pictures."""
-        import torch
-
-        from batchsent.training.base import take_weights
-        from batchsent.training.trainer import build
+        from batchsent.training.pictures import pictures
 
         settings, best = material.settings, best_of(results, material.settings.multi_label)
         if not best.is_finite:
@@ -209,24 +200,42 @@ class _Finetuning:
                 "a model that computes numbers",
                 "lower --learning-rate",
             )
-        trainable = build(material)
-        parameter_counts = trainable.parameter_counts()
-        take_weights(trainable.model, self._folder(best.point) / best.checkpoint)
-        folder = self._store.path(publishing.MODEL)
-        self._store.remove_tree(publishing.MODEL)
-        trainable.merge().to(getattr(torch, _WEIGHT_TYPES[settings.weights])).save_pretrained(folder)
-        facts = _facts(material, left_out, parameter_counts)
+        facts = Facts(
+            labels=material.labels,
+            training_targets=material.training.targets,
+            validation_targets=material.validation.targets,
+            left_out=left_out,
+            parameter_counts=self._save(material, best),
+            device=device_name(material.device, settings.threads),
+        )
+        pages = {"README.md": card(settings, facts, results, best), **pictures(results, best, settings.multi_label)}
+        if len(results) > 1:
+            pages["grid.csv"] = csv_of(results, settings.multi_label)
         summary = {
             "labels": list(material.labels),
-            "training_count": facts.training_count,
-            "validation_count": facts.validation_count,
+            "training_count": len(material.training),
+            "validation_count": len(material.validation),
             "metrics": best.metrics,
             "seconds": sum(result.seconds for result in results),
         }
-        pages = {"README.md": card(settings, facts, results, best)} | _pictures(results, best, settings.multi_label)
         publishing.publish(self._store, settings, material.base, pages, summary)
         self._clear()
         return Finished(settings, material.labels, results, best, summary)
+
+    def _save(self, material: Material, best: Result) -> tuple[int, int]:
+        """The model in its best state, as it is to be published. Returns (parameters that were trained, all)."""
+        import torch
+
+        from batchsent.training.base import take_weights
+        from batchsent.training.trainer import build
+
+        trainable = build(material)
+        parameter_counts = trainable.parameter_counts()
+        take_weights(trainable.model, self._folder(best.point) / best.checkpoint)
+        self._store.remove_tree(publishing.MODEL)
+        weight_type = getattr(torch, _WEIGHT_TYPES[material.settings.weights])
+        trainable.merge().to(weight_type).save_pretrained(self._store.path(publishing.MODEL))
+        return parameter_counts
 
     def _clear(self) -> None:
         """What led to the published model is not needed any more."""
@@ -243,29 +252,3 @@ def _device(asked: str) -> str:
             f"set CUDA_VISIBLE_DEVICES={device[5:]}, pass --device cuda",
         )
     return device
-
-
-def _facts(material: Material, left_out: dict[str, int], parameter_counts: tuple[int, int]) -> Facts:
-    label_count = len(material.labels)
-    return Facts(
-        labels=material.labels,
-        training_counts=counts_of(material.training.targets, label_count),
-        validation_counts=counts_of(material.validation.targets, label_count),
-        training_count=len(material.training),
-        validation_count=len(material.validation),
-        left_out=left_out,
-        parameter_counts=parameter_counts,
-        device=device_name(material.device, material.settings.threads),
-    )
-
-
-def _pictures(results: list[Result], best: Result, multi_label: bool) -> dict[str, bytes]:
-    from batchsent.training.pictures import curves, drawn, heat_map
-
-    figure = curves(best, multi_label)
-    pages = {f"curves.{form}": drawn(figure, form) for form in ("svg", "png")}
-    if len(results) > 1:
-        figure = heat_map(results, multi_label)
-        pages |= {f"grid.{form}": drawn(figure, form) for form in ("svg", "png")}
-        pages["grid.csv"] = csv_of(results, multi_label)
-    return pages

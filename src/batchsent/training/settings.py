@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batchsent import machine
-from batchsent.config import AUTO, option_fields, option_name
 from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import canonical_json
 from batchsent.models.resolution import ModelSource
-from batchsent.training.recipe import DEFAULT_BATCH_SIZE, DEFAULT_LEARNING_RATES, FinetuneConfig
+from batchsent.options import AUTO, option_fields, option_name
+from batchsent.training.recipe import DEFAULT_BATCH_SIZE, DEFAULT_LEARNING_RATES, FinetuneConfig, method_of
 
 VERSION = 1
 """Of the files under ``_finetune``, and of how a model follows from them: another version never mixes with this one."""
@@ -73,7 +73,7 @@ class Settings:
     @property
     def method(self) -> str:
         """What of the model is trained: 'full', 'lora' or 'head'."""
-        return "lora" if self.lora_rank else "head" if self.freeze_encoder else "full"
+        return method_of(self.lora_rank, self.freeze_encoder)
 
     def to_json(self) -> bytes:
         """The bytes of ``config.json``."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from batchsent.errors import InputError, UsageError
-from batchsent.training.labels import Target
+from batchsent.training.labels import Target, label_counts
 
 
 def draw(targets: Sequence[Target], count: int, seed: int) -> tuple[list[int], list[int]]:
@@ -55,11 +55,11 @@ def split(targets: Sequence[Target], share: float, seed: int) -> tuple[list[int]
 
 def require_every_label(names: Sequence[str], training: Sequence[Target], validation: Sequence[Target]) -> None:
     """Raise InputError unless there are texts of every label to learn from, and to judge by."""
-    for purpose, targets in (("train on", training), ("validate with", validation)):
-        counts = Counter(label for target in targets for label in ([target] if isinstance(target, int) else target))
+    counts = [label_counts(targets, len(names)) for targets in (training, validation)]
+    for purpose, own in zip(("train on", "validate with"), counts, strict=True):
         for index, name in enumerate(names):
-            if not counts[index]:
-                whole = sum(index == t if isinstance(t, int) else index in t for t in (*training, *validation))
+            if not own[index]:
+                whole = sum(each[index] for each in counts)
                 raise InputError(
                     f"of {whole} text{'s' * (whole != 1)} with the label {name} there is none to {purpose}",
                     "at least 2 of each label, some of them on both sides",

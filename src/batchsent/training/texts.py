@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from batchsent.labelled import Columns
 from batchsent.records import Shard, ShardDigest
-from batchsent.training.data import Columns, LabelledTexts, read_labelled, with_targets
+from batchsent.training.data import LabelledTexts, read_labelled, with_targets
 from batchsent.training.labels import Target, scheme_of
 from batchsent.training.settings import Settings
 from batchsent.training.split import limited, require_every_label, split
@@ -34,10 +35,8 @@ def gather(
     check: Callable[[], None],
 ) -> Texts:
     """Read and split; ``check`` is called meanwhile, and may raise. Raises InputError or UsageError."""
-    columns = Columns(
-        settings.text_column, settings.label_column, settings.multi_label, settings.encoding, settings.delimiter
-    )
-    read = partial(read_labelled, columns=columns, digest_of=digest_of, check=check)
+    columns = Columns(settings.text_column, settings.label_column, settings.encoding, settings.delimiter)
+    read = partial(read_labelled, columns=columns, digest_of=digest_of, check=check, multi_label=settings.multi_label)
     given: LabelledTexts = read(shards)
     scheme = scheme_of(given.value_counts(), settings.map)
     texts, targets, others = with_targets(given, scheme, multi_label=settings.multi_label)

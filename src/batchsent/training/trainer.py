@@ -10,10 +10,8 @@ the checkpoint: a training that goes on gives the same weights as one that was n
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +24,8 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traini
 from batchsent.errors import UsageError
 from batchsent.stop import StopSignal
 from batchsent.training.base import Trainable, load_base
-from batchsent.training.callbacks import Conductor, Reporter, Schedule, is_over
+from batchsent.training.callbacks import Conductor, Reporter, Schedule
+from batchsent.training.checkpoints import is_over, latest_checkpoint, state_of
 from batchsent.training.examples import Examples, LengthGroupedOrder, collate
 from batchsent.training.grid import Point, Result, result_of
 from batchsent.training.metrics import choosing_metric, measure
@@ -75,47 +74,28 @@ def train(material: Material, point: Point, folder: Path, stop: StopSignal, show
     torch.set_num_threads(settings.threads)
     schedule = _schedule(material, point)
     checkpoint = latest_checkpoint(folder)
-    state = json.loads((checkpoint / _STATE).read_bytes()) if checkpoint else None
-    if state is None or not is_over(state, schedule.step_count, settings.patience):
-        trainable = build(material)
-        order = LengthGroupedOrder(material.training.lengths, point.batch_size, settings.seed)
-        conductor = Conductor(schedule, stop, [order, material.training])
-        trainer = _trainer(material, point, folder, trainable, order, schedule, conductor)
-        trainer.add_callback(Reporter(showing, conductor, settings.multi_label))
-        _announce(trainable, point, schedule, checkpoint)
-        showing.start(point.title, state["global_step"] if state else 0, schedule.step_count)
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(
-                f"{material.device} has too little memory for batches of {point.batch_size} texts of "
-                f"{settings.max_length} tokens",
-                "a batch that fits",
-                "pass a smaller --batch-size and a larger --accumulate, or --gradient-checkpointing",
-            ) from error
-        finally:
-            showing.stop()
-        return result_of(point, trainer.state.log_history, conductor.seconds(), settings.multi_label)
-    return result_of(point, state["log_history"], None, settings.multi_label)
-
-
-_STATE = "trainer_state.json"
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that was written to its end; later ones that were not are removed.
-
-    The Trainer writes its state last, and only then removes older checkpoints.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    for checkpoint in found:
-        try:
-            json.loads((checkpoint / _STATE).read_bytes())
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint)
-            continue
-        return checkpoint
-    return None
+    state = state_of(checkpoint) if checkpoint else None
+    if state and is_over(state, schedule.step_count, settings.patience):
+        return result_of(point, state["log_history"], None, settings.multi_label)
+    trainable = build(material)
+    order = LengthGroupedOrder(material.training.lengths, point.batch_size, settings.seed)
+    conductor = Conductor(schedule, stop, [order, material.training])
+    trainer = _trainer(material, point, folder, trainable, order, schedule, conductor)
+    trainer.add_callback(Reporter(showing, conductor, settings.multi_label))
+    _announce(trainable, point, schedule, checkpoint)
+    showing.start(point.title, state["global_step"] if state else 0, schedule.step_count)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"{material.device} has too little memory for batches of {point.batch_size} texts of "
+            f"{settings.max_length} tokens",
+            "a batch that fits",
+            "pass a smaller --batch-size and a larger --accumulate, or --gradient-checkpointing",
+        ) from error
+    finally:
+        showing.stop()
+    return result_of(point, trainer.state.log_history, conductor.seconds(), settings.multi_label)
 
 
 def _schedule(material: Material, point: Point) -> Schedule:

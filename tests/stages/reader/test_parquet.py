@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.records import Position, Shard
+from batchsent.errors import ShardError
+from batchsent.records import Inspection, Layout, Position, Shard, ShardDigest, Signature
 from batchsent.stages.reader import parquet, raw_part
-from batchsent.stages.reader.parquet import read_parquet, rows_of_part
+from batchsent.stages.reader.parquet import layout_of, read_parquet, row_bytes_of
+from batchsent.stages.reader.shards import ReadRequest, read_parts
 
 
 def shard_of(path: Path, table: pa.Table, row_group_size: int = 7) -> Shard:
@@ -62,9 +64,15 @@ def test_large_rows_make_smaller_parts(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, use_dictionary=False, compression="none", row_group_size=5, write_statistics=False)
     metadata = pq.read_metadata(path)
-    assert rows_of_part(metadata, ["text"], 100) == 9
-    assert rows_of_part(metadata, ["text", "a.b"], 100) == 3
-    assert rows_of_part(metadata, ["text", "a.b"], 2) == 2
+    shard = Shard(path.name, str(path), ".parquet", "", path.stat().st_size)
+
+    def layout(wanted: list[str], rows_per_part: int, limit: int | None = None) -> Layout | None:
+        return layout_of(Inspection(shard, (), 20, row_bytes=row_bytes_of(metadata, wanted)), rows_per_part, limit)
+
+    assert layout(["text"], 100) == Layout(9, 3)
+    assert layout(["text", "a.b"], 100) == Layout(3, 7)
+    assert layout(["text", "a.b"], 2) == Layout(2, 10)
+    assert layout(["text", "a.b"], 2, limit=7) == Layout(2, 4)
 
 
 def test_bytes_that_are_not_utf8_cost_their_row(tmp_path: Path) -> None:
@@ -86,3 +94,42 @@ def test_too_little_memory_is_not_called_a_damaged_file(
     monkeypatch.setattr(parquet, "_rechunked", out_of_memory)
     with pytest.raises(MemoryError):
         parts_of(shard)
+
+
+# --- parts of a rank
+
+
+@pytest.mark.parametrize("group", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("parts", "done"), [(range(5), ()), (range(2, 4), ()), (range(1, 5), (2, 4)), (range(3, 4), (3,))]
+)
+def test_only_the_parts_of_a_rank_are_read(
+    tmp_path: Path, table: pa.Table, group: int, parts: range, done: tuple[int, ...]
+) -> None:
+    shard = shard_of(tmp_path / "a.parquet", table, group)
+    whole = parts_of(shard)
+    request = ReadRequest(
+        shard=shard,
+        unit="",
+        digest=ShardDigest("", Signature(0, 0, 0, 0)),
+        done={index: (whole[index].end, whole[index].is_last) for index in done},
+        text_column="text",
+        kept=("id",),
+        encoding="utf-8",
+        delimiter=None,
+        rows_per_part=10,
+        limit=None,
+        layout=Layout(10, 5),
+        parts=parts,
+    )
+    read = list(read_parts(request))
+    assert [part.index for part in read] == [index for index in parts if index not in done]
+    assert all(part.records.equals(whole[part.index].records) for part in read)
+
+
+def test_another_layout_than_was_planned_is_noticed(tmp_path: Path, table: pa.Table) -> None:
+    shard = shard_of(tmp_path / "a.parquet", table)
+    assert len(parts_of(shard, layout=Layout(10, 5))) == 5
+    for layout in (Layout(10, 6), Layout(9, 5)):
+        with pytest.raises(ShardError, match="changed after it was planned"):
+            parts_of(shard, layout=layout)

@@ -4,7 +4,8 @@ A crash or a bomb inside a native parser costs one shard, not the job. ``ReaderP
 ``serve`` is the other end.
 """
 
+from batchsent.stages.reader.parquet import layout_of
 from batchsent.stages.reader.process import ReaderProcess, serve
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest
 
-__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "serve"]
+__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "layout_of", "serve"]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchsent.errors import ShardError
-from batchsent.records import Position, Shard
+from batchsent.records import Inspection, Layout, Position, Shard
 from batchsent.schema import READ_FIELDS, kept_field
 from batchsent.stages.reader.decompression import open_object
 from batchsent.stages.reader.raw_part import PART_LIMIT_BYTES, RawPart
@@ -53,14 +53,35 @@ def text_error(schema: pa.Schema, text_column: str) -> str | None:
     return f"column {text_column!r} is {schema.field(text_column).type}, not text"
 
 
-def rows_of_part(metadata: pq.FileMetaData, wanted: Sequence[str], rows_per_part: int) -> int:
-    """R: ``rows_per_part``, or fewer where the footer says that so many rows exceed PART_LIMIT_BYTES."""
-    leaves, largest = _leaves(metadata, wanted), 1.0
+def layout_of(inspection: Inspection, rows_per_part: int, limit: int | None) -> Layout | None:
+    """The parts that the shard has; None if that is known only when it is read."""
+    if inspection.record_count is None:
+        return None
+    return _layout(inspection.record_count, inspection.row_bytes, rows_per_part, limit)
+
+
+def _layout(row_count: int, row_bytes: float, rows_per_part: int, limit: int | None) -> Layout:
+    """R is ``rows_per_part``, or fewer where the footer says that so many rows exceed PART_LIMIT_BYTES."""
+    total = row_count if limit is None else min(limit, row_count)
+    rows = max(1, min(rows_per_part, int(PART_LIMIT_BYTES / max(1.0, row_bytes))))
+    return Layout(rows, max(1, -(-total // rows)))
+
+
+def row_bytes_of(metadata: pq.FileMetaData, wanted: Sequence[str]) -> float:
+    """Size of a row in the columns ``wanted``: its mean in the row group where that is largest."""
+    leaves, largest = _leaves(metadata, wanted), 0.0
     for group_index in range(metadata.num_row_groups):
         group = metadata.row_group(group_index)
         size = sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
         largest = max(largest, size / max(1, group.num_rows))
-    return max(1, min(rows_per_part, int(PART_LIMIT_BYTES / largest)))
+    return largest
+
+
+def text_bytes_of(metadata: pq.FileMetaData, text_column: str) -> int:
+    """Size of the text's column: what it costs to score it, about."""
+    leaves = _leaves(metadata, [text_column])
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    return sum(group.column(leaf).total_uncompressed_size for group in groups for leaf in leaves)
 
 
 def _leaves(metadata: pq.FileMetaData, wanted: Sequence[str]) -> list[int]:
@@ -78,17 +99,21 @@ def read_parquet(
     rows_per_part: int,
     limit: int | None,
     start: Position,
+    layout: Layout | None = None,
 ) -> Iterator[RawPart]:
     """Parts from the one that begins at ``start.row_index``; ``kept`` None keeps every column.
 
-    Raises ShardError for a file that is damaged, a part that is far larger in memory than its footer says, and a text
-    of more than RECORD_LIMIT_BYTES.
+    ``layout`` is what they were planned by. Raises ShardError for a file that is damaged or has another layout by now,
+    a part that is far larger in memory than its footer says, and a text of more than RECORD_LIMIT_BYTES.
     """
     file = open_parquet(shard)
     kept = file.schema_arrow.names if kept is None else kept
     columns = list(dict.fromkeys([text_column, *kept]))
     _require_consistent_counts(shard, file.metadata, columns)
-    part_rows = rows_of_part(file.metadata, columns, rows_per_part)
+    found = _layout(file.metadata.num_rows, row_bytes_of(file.metadata, columns), rows_per_part, limit)
+    if layout not in (None, found):
+        raise ShardError(f"{shard.name} changed after it was planned", "input that holds still", "run again")
+    part_rows = found.row_count
     total = file.metadata.num_rows if limit is None else min(limit, file.metadata.num_rows)
     begin = start.row_index
     try:

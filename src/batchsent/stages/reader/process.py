@@ -1,7 +1,8 @@
 """The reader's two ends: ``ReaderProcess`` in the job, ``serve`` in the child that runs the parsers.
 
-One request at a time; the answers stream, and the pipe's buffer is the only read-ahead, so the child is never
-more than a part ahead of the job.
+One shard is read at a time; the answers stream, and the pipe's buffer is the only read-ahead, so the child is never
+more than a part ahead of the job. Many are inspected at a time: a message each would wait for the scheduler each, and
+objects by several threads: a request each would wait for the store each.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -29,6 +31,10 @@ MEMORY_LIMIT_BYTES = 4 << 30
 """Address space of the reader beyond what its libraries map at start: 64 MiB parts need a tenth of it."""
 
 _POLL_SECONDS = 0.1
+_INSPECTED_AT_ONCE = 500
+"""Shards: few enough that all their names are a small message."""
+_OBJECTS_AT_ONCE = 16
+"""Threads that wait for a store, each with a few hundred KiB of what it answered."""
 
 _PACKAGE_ROOT = str(Path(__file__).parents[3])
 _CHILD = """
@@ -66,28 +72,48 @@ class ReaderProcess:
 
     def inspect(self, requests: list[InspectRequest]) -> Iterator[Inspection]:
         """One answer a shard, in order; a shard that kills the reader is one that cannot be read."""
-        for request in requests:
+        done = 0
+        while done < len(requests):
             try:
-                yield from self._ask(request)
+                for answer in self._ask(requests[done : done + _INSPECTED_AT_ONCE]):
+                    yield _inspection(requests[done], answer)
+                    done += 1
             except ShardError as error:
-                yield Inspection(request.shard, (), None, error=str(error))
+                # Where several are looked at, it may have been another one that killed the reader.
+                request = requests[done]
+                yield self._inspect_alone(request) if request.shard.version else _inspection(request, error)
+                done += 1
+
+    def _inspect_alone(self, request: InspectRequest) -> Inspection:
+        try:
+            (answer,) = self._ask([request])
+        except ShardError as error:
+            return _inspection(request, error)
+        return _inspection(request, answer)
 
     def read(self, request: ReadRequest) -> Iterator[Part]:
         """The parts that are not done. Raises ShardError if the shard cannot be read to its end."""
-        yield from self._ask(request)
+        error: BatchsentError | None = None
+        for answer in self._ask([request]):
+            if isinstance(answer, BatchsentError):
+                error = answer  # the last answer
+            else:
+                yield answer
+        if error is not None:
+            raise error
 
-    def _ask(self, request: ReadRequest | InspectRequest) -> Iterator[Any]:
+    def _ask(self, requests: Sequence[ReadRequest | InspectRequest]) -> Iterator[Any]:
+        """The answers, errors among them, to one request after the other. Raises ShardError if one kills the reader."""
         if not self._is_clean:
             self.close()
             self._start()
         self._is_clean = False
+        answered = 0
         try:
-            self._pipe.send(request)
+            self._pipe.send(requests)
             while (answer := self._receive()) is not None:
-                if isinstance(answer, BatchsentError):
-                    self._is_clean = True
-                    raise answer
                 yield answer
+                answered += 1
             self._is_clean = True
         except (EOFError, OSError, pickle.UnpicklingError):
             code = self._process.wait()
@@ -96,7 +122,7 @@ class ReaderProcess:
                 raise DeviceError("the reader was killed", "memory for it", "run again to resume") from None
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             raise ShardError(
-                f"reading {request.shard.name} killed the reader ({how})",
+                f"reading {requests[min(answered, len(requests) - 1)].shard.name} killed the reader ({how})",
                 "a file that its parser survives",
                 "check the file",
             ) from None
@@ -120,6 +146,14 @@ class ReaderProcess:
         self.close()
 
 
+def _inspection(request: InspectRequest, answer: Inspection | BatchsentError) -> Inspection:
+    if isinstance(answer, Inspection):
+        return answer
+    if isinstance(answer, ShardError):
+        return Inspection(request.shard, (), None, error=str(answer))
+    raise answer
+
+
 def serve(descriptor: int, parent: int) -> None:
     """The child's loop: answer requests until the job, process ``parent``, is gone."""
     leave_with(parent)
@@ -127,29 +161,43 @@ def serve(descriptor: int, parent: int) -> None:
     pipe: Connection[Any, Any] = Connection(descriptor)
     try:
         while True:
-            request = pipe.recv()
-            try:
-                for answer in answers(request):
-                    pipe.send(answer)
-                pipe.send(None)
-            except BatchsentError as error:
-                pipe.send(error)
-            except MemoryError:
-                pipe.send(
-                    ShardError(
-                        f"{request.shard.name} needs more memory than the reader may use",
-                        f"a file that is read within {MEMORY_LIMIT_BYTES >> 30} GiB",
-                        "write it with smaller row groups or fields",
-                    )
-                )
-            except (EOFError, ConnectionError):
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a parser raises is about this shard
-                # Not its message, which may quote a review: this one ends in the manifest and in logs.
-                found = f"{request.shard.name} cannot be read ({type(error).__name__})"
-                pipe.send(ShardError(found, "a file that its parser understands", "check the file"))
+            requests = pipe.recv()
+            if len(requests) > 1 and requests[0].shard.version:
+                with ThreadPoolExecutor(_OBJECTS_AT_ONCE) as threads:
+                    for answer in threads.map(_last_answer, requests):
+                        pipe.send(answer)
+            else:
+                for request in requests:
+                    for answer in _answers_or_error(request):
+                        pipe.send(answer)
+            pipe.send(None)
     except (EOFError, ConnectionError):
         return
+
+
+def _last_answer(request: InspectRequest) -> Inspection | BatchsentError:
+    """There is one to an inspection, or an error."""
+    answer: Inspection | BatchsentError
+    *_, answer = _answers_or_error(request)
+    return answer
+
+
+def _answers_or_error(request: ReadRequest | InspectRequest) -> Iterator[Any]:
+    """What there is to say to ``request``; an error comes last."""
+    try:
+        yield from answers(request)
+    except BatchsentError as error:
+        yield error
+    except MemoryError:
+        yield ShardError(
+            f"{request.shard.name} needs more memory than the reader may use",
+            f"a file that is read within {MEMORY_LIMIT_BYTES >> 30} GiB",
+            "write it with smaller row groups or fields",
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a parser raises is about this shard
+        # Not its message, which may quote a review: this one ends in the manifest and in logs.
+        found = f"{request.shard.name} cannot be read ({type(error).__name__})"
+        yield ShardError(found, "a file that its parser understands", "check the file")
 
 
 def _limit_memory() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batchsent.errors import ShardError, WrongSettingError
-from batchsent.records import Inspection, Part, Position, Shard, ShardDigest
+from batchsent.records import Inspection, Layout, Part, Position, Shard, ShardDigest
 from batchsent.stages.reader.delimited import other_delimiter, read_delimited, read_header
 from batchsent.stages.reader.encoding_check import require_encoding
 from batchsent.stages.reader.jsonlines import read_jsonlines
-from batchsent.stages.reader.parquet import open_parquet, read_parquet, text_error
+from batchsent.stages.reader.parquet import open_parquet, read_parquet, row_bytes_of, text_bytes_of, text_error
 from batchsent.stages.reader.raw_part import RawPart
 from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, field_encoding, open_text
 
@@ -36,6 +37,9 @@ class InspectRequest:
     kept: tuple[str, ...]
     encoding: str
     delimiter: str | None
+    kept_option: str = "--keep"
+    """By which option ``kept`` was asked for: what to mend where one is missing."""
+    keep_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class ReadRequest:
     delimiter: str | None
     rows_per_part: int
     limit: int | None
+    layout: Layout | None = None
+    """What ``parts`` were planned by."""
+    parts: range | None = None
+    """Indices of the parts that are wanted; None wants all."""
 
 
 def inspect_shard(request: InspectRequest) -> Inspection:
@@ -83,7 +91,16 @@ def _inspect_parquet(request: InspectRequest) -> Inspection:
     if wrong is None and (found := text_error(file.schema_arrow, request.text_column)):
         wrong = f"{found}, in {shard.name}; a column of strings was expected; pass --text-column"
     record_count = file.metadata.num_rows
-    return Inspection(shard, tuple(columns), record_count, error=wrong, is_setting_wrong=wrong is not None)
+    if wrong is not None or not columns:
+        return Inspection(shard, tuple(columns), record_count, error=wrong, is_setting_wrong=wrong is not None)
+    wanted = columns if request.keep_all else [request.text_column, *request.kept]
+    return Inspection(
+        shard,
+        tuple(columns),
+        record_count,
+        row_bytes=row_bytes_of(file.metadata, wanted),
+        text_bytes=text_bytes_of(file.metadata, request.text_column),
+    )
 
 
 def _require_few(shard: Shard, columns: Sequence[str]) -> None:
@@ -96,8 +113,8 @@ def _require_few(shard: Shard, columns: Sequence[str]) -> None:
 def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> str | None:
     # The keys of a JSON Lines record may come and go, so only the text's is asked for.
     wanted = [("--text-column", request.text_column)]
-    if shard.format not in (".jsonl", ".ndjson"):
-        wanted += [("--keep", name) for name in request.kept]
+    if not shard.is_json_lines:
+        wanted += [(request.kept_option, name) for name in request.kept]
     for option, name in wanted:
         count = list(columns).count(name)
         if count > 1:
@@ -145,14 +162,19 @@ def _sampled_keys(request: InspectRequest) -> Sequence[str]:
 
 
 def read_parts(request: ReadRequest) -> Iterator[Part]:
-    """Every part of the shard that is not in ``request.done``. Raises ShardError."""
-    index, position = 0, Position()
+    """Every part of the shard that is wanted and not in ``request.done``. Raises ShardError."""
+    index, position, stop = 0, Position(), sys.maxsize
+    if request.parts is not None and request.layout is not None:
+        index, stop = request.parts.start, request.parts.stop
+        position = Position(index * request.layout.row_count)
     while True:
         while index in request.done:
             position, was_last = request.done[index]
             index += 1
             if was_last:
                 return
+        if index >= stop:
+            return
         for raw in _raw_parts(request, position):
             yield Part(
                 request.shard,
@@ -164,7 +186,7 @@ def read_parts(request: ReadRequest) -> Iterator[Part]:
                 kept_kinds=raw.kept_kinds,
             )
             index, position = index + 1, raw.end
-            if raw.is_last:
+            if raw.is_last or index >= stop:
                 return
             if index in request.done:
                 break
@@ -174,7 +196,15 @@ def _raw_parts(request: ReadRequest, start: Position) -> Iterator[RawPart]:
     shard, rows, limit = request.shard, request.rows_per_part, request.limit
     text_column, kept = request.text_column, request.kept
     if shard.format == ".parquet":
-        return read_parquet(shard, text_column=text_column, kept=kept, rows_per_part=rows, limit=limit, start=start)
+        return read_parquet(
+            shard,
+            text_column=text_column,
+            kept=kept,
+            rows_per_part=rows,
+            limit=limit,
+            start=start,
+            layout=request.layout,
+        )
     if shard.format in (".csv", ".tsv"):
         if kept is None:
             kept = read_header(shard, request.encoding, request.delimiter)

@@ -1,0 +1,106 @@
+"""When a run's parts are committed: what is published, what speaks against it, what is left to other ranks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batchsent import checkpoint
+from batchsent.checkpoint import Manifest
+from batchsent.config import ScoreConfig
+from batchsent.digests import DigestCache
+from batchsent.errors import BatchsentError, IncompleteError, LockedError, StorageError
+from batchsent.ledger import Ledger
+from batchsent.records import Shard
+from batchsent.reporting.run_report import RunReport
+from batchsent.shares import Share
+from batchsent.stages import committer
+from batchsent.stores import Store, look_at_each
+
+
+def has_nothing_to_do(ledger: Ledger, store: Store, shards: Sequence[Shard], report: RunReport) -> bool:
+    """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
+    if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
+        return False
+    if not all(look_at_each(store, ledger.is_finished, shards)):
+        return False
+    report.end("nothing to do")
+    report.totals = ledger.manifest().totals()
+    report.kept_shard_count = len(shards)
+    return True
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The end of a run."""
+
+    config: ScoreConfig
+    store: Store
+    ledger: Ledger
+    digests: DigestCache
+    report: RunReport
+    share: Share
+
+    def close(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
+        """Publish, unless other ranks are still to do so; the last one finds nothing missing.
+
+        Raises IncompleteError if something speaks against it; ``check`` is called before, and may raise.
+        """
+        check()
+        if self.share.is_whole:
+            self._publish(shards)
+            return
+        with contextlib.suppress(StorageError):
+            self.digests.save()  # before the look: the last rank need not hash what another one has
+        missing = self.ledger.unfinished(shards)
+        if missing:
+            self._leave_to_others(len(missing))
+            return
+        try:
+            self._publish(shards)
+        except LockedError:
+            if not checkpoint.is_published(self.store):
+                raise
+            self._publish(shards)  # another rank was faster by a moment: see it through
+
+    def _leave_to_others(self, count: int) -> None:
+        """This rank's share is done. Raises IncompleteError if a shard failed in it, which no other rank can know."""
+        self.report.failed_shards = self.ledger.failed
+        if self.ledger.failed:
+            raise self._failed(self.ledger.failed)
+        left = f"{count:,} shard{'s' * (count != 1)} still in work by other ranks"
+        self.report.end("share done", left)
+
+    def _publish(self, shards: Sequence[Shard]) -> None:
+        """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
+        manifest = self.ledger.manifest()
+        self.report.failed_shards = manifest.failed
+        self.report.totals = manifest.totals()
+        if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != {shard.name for shard in shards}:
+            raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
+        committer.publish_manifest(self.store, manifest)
+        if manifest.failed:
+            raise self._failed(manifest.failed)
+        self._require_few_bad_rows(manifest)
+        committer.publish_success(self.store, manifest, self.digests.is_intact)
+        self.report.end("published")
+
+    def _failed(self, failed: dict[str, str]) -> IncompleteError:
+        return IncompleteError(
+            f"{len(failed)} of {self.report.shard_count} shards failed ({next(iter(failed.values()))})",
+            "every shard scored",
+            "mend or remove them and run again: the others are kept",
+        )
+
+    def _require_few_bad_rows(self, manifest: Manifest) -> None:
+        bad, total = manifest.bad_row_count(), self.report.totals["record_count"]
+        limit = 0.0 if self.config.on_bad_row == "fail" else self.config.max_reject_rate
+        if bad > limit * total:
+            counts = self.report.totals["reject_counts"].items()
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
+            raise IncompleteError(
+                f"{bad:,} of {total:,} records are bad ({reasons})",
+                f"at most {limit:.2%}",
+                f"look at {self.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
+            )
