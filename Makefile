@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 BENCH_STAMP := $(VENV)/.bench-done
+RAY_STAMP := $(VENV)/.ray-done
 
 # Processes that share the tests; 0 runs them in one, as a debugger needs it.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-bench faults test-gpu audit bench bench-cpu bench-gpu bench-growth
+.PHONY: help setup demo check test test-bench test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +38,7 @@ check: $(STAMP) ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu and not bench" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not gpu and not bench and not ray" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
@@ -46,6 +47,14 @@ faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and
 
 test-bench: $(BENCH_STAMP) ## the tests of the pictures that the measurements are drawn as
 	$(BIN)/pytest -m bench
+
+# Real clusters of three nodes on this machine, nodes that are killed and added, and a few of fault 18.
+test-ray: $(RAY_STAMP) ## the tests that need a Ray cluster (10 minutes on two cores)
+	$(BIN)/pytest -m ray
+
+$(RAY_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[ray]"
+	touch $@
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu

@@ -9,7 +9,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from batchsent.config import UNAVAILABLE_OPTIONS, UNAVAILABLE_VALUES, ScoreConfig
+from batchsent.config import UNAVAILABLE_OPTIONS, ScoreConfig
 from batchsent.options import option_fields, option_name
 from batchsent.training.recipe import FinetuneConfig
 
@@ -34,8 +34,6 @@ def _row(definition: Field[Any]) -> str:
     argument = "|".join(rule["choices"]) or rule["metavar"]
     default = "" if definition.default in (None, (), False) else f"`{definition.default}`"
     note = " *Not available yet.*" if name in UNAVAILABLE_OPTIONS else ""
-    if name in UNAVAILABLE_VALUES:
-        note = f" *Not available yet: {', '.join(UNAVAILABLE_VALUES[name])}.*"
     usage = f"--{option_name(name)} {argument}".rstrip().replace("|", "\\|")
     return f"| `{usage}` | {default} | {rule['kind']} | {rule['help'].replace('|', chr(92) + '|')}{note} |"
 

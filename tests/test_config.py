@@ -49,6 +49,8 @@ TABLE: dict[str, tuple[object, str]] = {
     "workers": (AUTO, "machine"),
     "engine": ("local", "machine"),
     "replicas": (None, "machine"),
+    "ray-address": (None, "machine"),
+    "gpus-per-replica": (None, "machine"),
     "restart": (False, "other"),
     "progress": (AUTO, "machine"),
     "log-format": ("text", "machine"),
@@ -71,11 +73,9 @@ CHOICES = {
 }
 
 NOT_YET = {
-    "engine": ("ray",),
     "baseline": ("manifest.json",),
     "max_drift": (0.1, 0.0),
     "audit": (5,),
-    "replicas": ("2", "1:4"),
     "metrics_file": ("metrics.txt",),
     "report": ("report.html",),
 }
@@ -341,9 +341,31 @@ def test_what_does_not_exist_yet_is_refused_by_name(name: str, value: object) ->
 
 def test_everything_that_does_not_exist_is_named_at_once() -> None:
     with pytest.raises(NotAvailableError) as caught:
-        config_of(audit=3, engine="ray", report="report.html")
-    for name in ("--audit", "--engine ray", "--report"):
+        config_of(audit=3, baseline="manifest.json", report="report.html")
+    for name in ("--audit", "--baseline", "--report"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"), [(None, (1, None)), ("1", (1, 1)), ("8", (8, 8)), ("2:16", (2, 16)), ("3:3", (3, 3))]
+)
+def test_a_range_of_replicas(replicas: str | None, expected: tuple[int, int | None]) -> None:
+    assert config_of(engine="ray", replicas=replicas).replica_range() == expected
+
+
+@pytest.mark.parametrize("replicas", ["", "0", "-1", "2:", ":2", "4:2", "0:3", "1:2:3", "two", "1.5", "²"])
+def test_what_is_no_range_of_replicas(replicas: str) -> None:
+    with pytest.raises(UsageError, match="--replicas is"):
+        config_of(engine="ray", replicas=replicas)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("replicas", "2"), ("ray_address", "10.0.0.5:6379"), ("gpus_per_replica", 0.5)]
+)
+def test_options_of_the_ray_engine_go_with_it(name: str, value: object) -> None:
+    assert getattr(config_of(engine="ray", **{name: value}), name) == value
+    with pytest.raises(UsageError, match=f"--{option_name(name)} with --engine local; expected --engine ray"):
+        config_of(**{name: value})
 
 
 # --- identity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from batchsent.config import UNAVAILABLE_VALUES
 from batchsent.machine import has_native_bf16, is_bf16_faster
 from contenders import Contender, Setting
 
@@ -53,7 +52,7 @@ def _cpu() -> tuple[Contender, ...]:
 
 
 def _gpu() -> tuple[Contender, ...]:
-    batchings = [b for b in ("padded", "packed") if b not in UNAVAILABLE_VALUES.get("batching", ())]
+    batchings = ("padded", "packed")
     halves, best = ("fp16", "fp16-weights"), batchings[-1]
     score = partial(Contender, module="contenders.job", begins_with="Parquet", grid=NO_CHOICE, is_process=True)
     return (

@@ -83,14 +83,15 @@ class UnitProgress:
     @property
     def done(self) -> dict[int, tuple[Position, bool]]:
         """Part index → where it ended, whether it was the last: what a reader may jump over."""
-        return {index: (part.state.end, part.state.is_last) for index, part in self.parts.items()}
+        # A copy: parts are committed on another thread meanwhile.
+        return {index: (part.state.end, part.state.is_last) for index, part in self.parts.copy().items()}
 
     def in_order(self) -> list[PartFile]:
         """The parts by index."""
         return [self.parts[index] for index in sorted(self.parts)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """A shard that is not finished, with what is committed of it."""
 

@@ -190,8 +190,27 @@ class ScoreConfig(RunConfig):
         AUTO, "Tokenizer processes.", kind="machine", group=MACHINE, metavar="N|auto", minimum=1
     )
     engine: str = option("local", "What spreads the work.", kind="machine", group=MACHINE, choices=("local", "ray"))
+    ray_address: str | None = option(
+        None,
+        "Cluster of the ray engine; else RAY_ADDRESS, one that runs on this machine, or a new one on it.",
+        kind="machine",
+        group=MACHINE,
+        metavar="HOST:PORT",
+    )
     replicas: str | None = option(
-        None, "Model replicas of the ray engine.", kind="machine", group=MACHINE, metavar="N|MIN:MAX"
+        None,
+        "Model replicas of the ray engine; else as many as the cluster has room for.",
+        kind="machine",
+        group=MACHINE,
+        metavar="N|MIN:MAX",
+    )
+    gpus_per_replica: float | None = option(
+        None,
+        "GPUs of a replica of the ray engine; else 1 where the cluster has any and --device is not cpu.",
+        kind="machine",
+        group=MACHINE,
+        metavar="X",
+        minimum=0.0,
     )
     log_format: str = option("text", "Format of log lines.", kind="machine", group=MACHINE, choices=("text", "json"))
     metrics_file: str | None = option(
@@ -203,7 +222,22 @@ class ScoreConfig(RunConfig):
         super().__post_init__()
         self.kept_columns()
         _require_windows(self)
+        _require_engine(self)
+        self.replica_range()
         _refuse_unavailable(self)
+
+    def replica_range(self) -> tuple[int, int | None]:
+        """How many replicas the ray engine has at least, and at most; None is without a limit."""
+        if self.replicas is None:
+            return 1, None
+        minimum, colon, maximum = self.replicas.partition(":")
+        numbers = [minimum, maximum] if colon else [minimum, minimum]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise UsageError(f"--replicas is {self.replicas!r}", "N or MIN:MAX, such as 8 or 2:16", "give one")
+        least, most = map(int, numbers)
+        if not 1 <= least <= most:
+            raise UsageError(f"--replicas is {self.replicas}", "at least 1, and MIN not above MAX", "choose others")
+        return least, most
 
     def kept_columns(self) -> dict[str, str]:
         """Input column → output name, for what is kept by name (the label column included), in that order."""
@@ -220,6 +254,14 @@ class ScoreConfig(RunConfig):
         return kept
 
 
+def _require_engine(config: ScoreConfig) -> None:
+    given = [name for name in ("ray_address", "replicas", "gpus_per_replica") if getattr(config, name) is not None]
+    if given and config.engine != "ray":
+        raise UsageError(
+            f"--{option_name(given[0])} with --engine {config.engine}", "--engine ray", "pass it, or drop this"
+        )
+
+
 def _require_windows(config: ScoreConfig) -> None:
     given = [name for name in ("window_overlap", "window_aggregate") if getattr(config, name) is not None]
     if given and config.long_text != "window":
@@ -230,30 +272,19 @@ def _require_windows(config: ScoreConfig) -> None:
         )
 
 
-UNAVAILABLE_VALUES: dict[str, tuple[str, ...]] = {
-    "engine": ("ray",),
-}
-"""Of the contract, but not of this version; asked for, they are refused rather than ignored."""
-
 UNAVAILABLE_OPTIONS = (
     "baseline",
     "max_drift",
     "audit",
-    "replicas",
     "metrics_file",
     "report",
 )
-"""The same, whatever their value."""
+"""Of the contract, but not of this version; asked for, they are refused rather than ignored."""
 
 
 def _refuse_unavailable(config: ScoreConfig) -> None:
     defaults = {f.name: f.default for f in option_fields(ScoreConfig)}
-    asked = [
-        f"--{option_name(name)} {getattr(config, name)}"
-        for name, values in UNAVAILABLE_VALUES.items()
-        if getattr(config, name) in values
-    ]
-    asked += [f"--{option_name(n)}" for n in UNAVAILABLE_OPTIONS if getattr(config, n) != defaults[n]]
+    asked = [f"--{option_name(n)}" for n in UNAVAILABLE_OPTIONS if getattr(config, n) != defaults[n]]
     if asked:
         raise NotAvailableError(
             f"{', '.join(asked)} is not available in this version",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from batchsent.checkpoint import FileEntry
-from batchsent.errors import ShardError
+from batchsent.errors import ModelError, ShardError
 from batchsent.identity import checksum_of
 from batchsent.objects.uris import is_object
 from batchsent.records import Shard, ShardDigest, Signature
@@ -22,6 +22,10 @@ _CLOCK_GRAIN_SECONDS = 0.02
 """Linux stamps files with the time of the last tick (4 to 10 ms): two changes within one look the same."""
 
 
+Records = dict[str, tuple[Signature, str]]
+"""Path → how the file looked, and its SHA-256 in hex."""
+
+
 class DigestCache:
     """Path → SHA-256, trusted while size, mtime, ctime and inode stand, as git's index does.
 
@@ -32,8 +36,9 @@ class DigestCache:
     def __init__(self, store: Store, check: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._check = check
-        self._known: dict[str, tuple[Signature, str]] = {}
+        self._known: Records = {}
         self.learn()
+        self._told = set(self._known)
 
     def learn(self) -> None:
         """Take over what DIR holds by now, of other ranks also; what this run knows itself stays."""
@@ -44,6 +49,17 @@ class DigestCache:
                     self._known.setdefault(path, (Signature(*numbers), sha256))
         except (ValueError, TypeError, AttributeError):
             return
+
+    def news(self) -> Records:
+        """What this run found out since it was asked last, for another process that will need it."""
+        known = self._known.copy()
+        news = {path: record for path, record in known.items() if path not in self._told}
+        self._told |= news.keys()
+        return news
+
+    def add(self, records: Records) -> None:
+        """Take over what another process found out."""
+        self._known.update(records)
 
     def digest(self, path: str) -> ShardDigest:
         """Hash the file, or trust the record. Raises OSError, and ShardError if it does not hold still."""
@@ -77,6 +93,15 @@ class DigestCache:
         if shard.version:
             return ShardDigest("", Signature(shard.size_bytes, 0, 0, 0, shard.version))
         return self.digest(shard.path)
+
+    def of_model(self, path: str) -> str:
+        """SHA-256 of a file of the model, in hex. Raises ModelError."""
+        try:
+            return self.digest(path).sha256
+        except (ShardError, OSError) as error:
+            raise ModelError(
+                f"{PurePath(path).name} of the model cannot be read or changes", "a model that holds still", "run again"
+            ) from error
 
     def warm(self, path: str) -> None:
         """Hash ahead of need; what is wrong will show when it is needed."""

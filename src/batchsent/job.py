@@ -2,66 +2,41 @@
 
     INPUT → planner → reader → encoder, batcher → classifier → restorer → writer → committer → DIR
 
-``_Run._score_parts`` is that line as code.
+What lies before the first record and after the last part is here. Between them ``scoring.Scorer`` is that line as code,
+in this process, in every rank and in every replica on a Ray cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsent.batching import require_batching
-from batchsent.checkpoint import Work
 from batchsent.closing import Closing, has_nothing_to_do
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
-from batchsent.directory import HashFile, adopt, begin, model_source, require_free_names
-from batchsent.engines.commits import CommitThread
-from batchsent.errors import (
-    BatchsentError,
-    IncompleteError,
-    ModelError,
-    ShardError,
-    StoppedError,
-    StorageError,
-)
+from batchsent.directory import HashFile, adopt, begin, require_free_names
+from batchsent.errors import BatchsentError, IncompleteError, StoppedError, StorageError, VanishedError
 from batchsent.identity import Identity
-from batchsent.ledger import Ledger, bytes_between, committed_bytes
-from batchsent.machine import available_cores, choose_device, require_precision
-from batchsent.models import loading
-from batchsent.models.openvino import require_backend
-from batchsent.models.resolution import ModelSource, require_unchanged
-from batchsent.preparation import inspect_shards, require_space, tasks_of
-from batchsent.records import EncodedPart, Part, ScoredPart, Shard, Task
-from batchsent.reporting.progress import NoProgress, Progress, showing
+from batchsent.ledger import Ledger
+from batchsent.machine import choose_device
+from batchsent.preparation import inspect_shards, pieces_of, require_space, tasks_of
+from batchsent.records import Inspection, Shard
+from batchsent.reporting.progress import NoProgress, Progress
 from batchsent.reporting.run_report import RunReport, State
-from batchsent.schema import REASON, ROW_INDEX
+from batchsent.scoring import LoadModel, Scorer, Tasks
 from batchsent.shares import ALONE, Share
 from batchsent.stages import committer
 from batchsent.stages.planner import place, plan_shards
-from batchsent.stages.reader import ReaderProcess, ReadRequest
+from batchsent.stages.reader import ReaderProcess
 from batchsent.stop import StopSignal
 from batchsent.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from batchsent.stages.classifier import Model
-
-log = logging.getLogger(__name__)
-
-UNKNOWN_TOKEN_LIMIT = 0.2
-"""Share of unknown tokens above which the model probably does not know the language."""
-SAVE_INTERVAL_SECONDS = 5.0
-"""Between two writings of ``runs/<id>.json``, which ``batchsent status`` reads."""
-
-LoadModel = Callable[[Identity, Path, str], "Model"]
+    from batchsent.engines.ray import Cluster
 
 
 def run_job(
@@ -83,38 +58,43 @@ def run_job(
     stop = stop or StopSignal()
     store = open_store(place(config.output, "--output"))
     shards = plan_shards(config.inputs, store.root)
+    if config.engine == "ray":
+        shards = [shard.from_root() for shard in shards]
     report.shard_count, report.input_bytes = len(shards), sum(shard.size_bytes for shard in shards)
     report.rank, report.world_size = share.rank, share.world_size
     store.create()
     with store.lock(share):
         store.remove_orphans()
         digests = DigestCache(store, stop.check)
-
-        hash_file = partial(_hash_of_model_file, digests)
-        identity = adopt(store, config, hash_file)
+        identity = adopt(store, config, digests.of_model)
         if identity is not None and has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
             committer.confirm_success(store)
             report.seconds = time.monotonic() - began
             with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
                 digests.save()
             return report
-        with ReaderProcess(stop.check) as reader:
+        with ReaderProcess(stop.check) as reader, _cluster(config, share, stop) as cluster:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
             if share.local_rank is not None:
                 config = replace(config, device=choose_device(config.device, share.local_rank))
-            share_bytes = report.input_bytes // share.world_size
-            decide = partial(begin, store, config, hash_file, stop.check, input_bytes=share_bytes)
-            if identity is None:
-                identity = decide() if share.is_whole else _in_turn(store, config, hash_file, stop.check, decide)
+            if identity is None and cluster is not None:
+                identity = cluster.begin(config, input_bytes=report.input_bytes)
+            elif identity is None:
+                share_bytes = report.input_bytes // share.world_size
+                decide = partial(begin, store, config, digests.of_model, stop.check, input_bytes=share_bytes)
+                identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, stop.check, decide)
             ledger = Ledger(store, identity, digests, stop.check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
-            run = _Run(config, store, identity, ledger, digests, report, stop, share)
+            run = _Run(config, store, identity, ledger, digests, report, stop, share, progress or NoProgress())
             try:
-                load_model = load_model or partial(loading.load_model, check=stop.check)
-                tasks = tasks_of(inspections, share, rows_per_part=identity.rows_per_part, limit=identity.limit)
-                run.score(reader, shards, tasks, progress or NoProgress(), load_model)
+                if run.begin(inspections):
+                    if cluster is not None:
+                        run.score_on(cluster, inspections)
+                    else:
+                        run.score_here(reader, inspections, load_model)
+                    run.close(shards)
             except BatchsentError as error:
                 report.end(_STATES.get(type(error), "failed"), str(error))
                 raise
@@ -125,6 +105,18 @@ def run_job(
                     report.save(store)
                     digests.save()
     return report
+
+
+@contextlib.contextmanager
+def _cluster(config: ScoreConfig, share: Share, stop: StopSignal) -> Iterator[Cluster | None]:
+    """The Ray cluster that scores, if one is to."""
+    if config.engine != "ray":
+        yield None
+        return
+    from batchsent.engines.ray import connected
+
+    with connected(config, share, stop) as cluster:
+        yield cluster
 
 
 def _in_turn(
@@ -142,254 +134,71 @@ def _in_turn(
 _STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
 
 
+@dataclass(frozen=True)
 class _Run:
     """One run on a DIR that is locked and whose settings are settled."""
 
-    def __init__(
-        self,
-        config: ScoreConfig,
-        store: Store,
-        identity: Identity,
-        ledger: Ledger,
-        digests: DigestCache,
-        report: RunReport,
-        stop: StopSignal,
-        share: Share,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._identity = identity
-        self._ledger = ledger
-        self._digests = digests
-        self._report = report
-        self._stop = stop
-        self._share = share
-        self._works: dict[str, Work] = {}
-        self._closing = Closing(config, store, ledger, digests, report, share)
-        self._hash_file = partial(_hash_of_model_file, digests)
-        self._saved_at = time.monotonic()
+    config: ScoreConfig
+    store: Store
+    identity: Identity
+    ledger: Ledger
+    digests: DigestCache
+    report: RunReport
+    stop: StopSignal
+    share: Share
+    progress: Progress
 
-    def score(
-        self, reader: ReaderProcess, shards: list[Shard], tasks: list[Task], progress: Progress, load_model: LoadModel
-    ) -> None:
-        """Do what is left to do of ``tasks``, then publish if all of ``shards`` may be."""
-        if not self._share.is_whole:
-            self._report.share_bytes = sum(task.size_bytes for task in tasks)
-            self._ledger.refresh()
-            if has_nothing_to_do(self._ledger, self._store, shards, self._report):
-                return  # the other ranks have published while this one began
-        committer.begin_changes(self._store, self._identity.fingerprint)
-        self._ledger.refresh()  # what a rank that published until just now has finished, it has also cleared
-        self._report.save(self._store)
-        with CommitThread() as commits:
-            parts = self._parts(reader, tasks, commits)
-            first = next(parts, None)
-            if first is not None:  # otherwise all was committed before: no need of a model
-                self._score_parts(chain([first], parts), commits, progress, load_model)
-        self._closing.close(shards, self._stop.check)
+    def begin(self, inspections: list[Inspection]) -> bool:
+        """Take back what DIR promised; False where other ranks have published while this one began."""
+        if not self.share.is_whole:
+            self.ledger.refresh()
+            if has_nothing_to_do(self.ledger, self.store, [i.shard for i in inspections], self.report):
+                return False
+        committer.begin_changes(self.store, self.identity.fingerprint)
+        self.ledger.refresh()  # what a rank that published until just now has finished, it has also cleared
+        self.report.save(self.store)
+        return True
 
-    def _score_parts(
-        self, parts: Iterator[Part], commits: CommitThread, progress: Progress, load_model: LoadModel
-    ) -> None:
-        """Records become predictions here."""
-        from batchsent.engines.encoding import make_encode
-        from batchsent.engines.local import tokenizing
-        from batchsent.stages.classifier import classify
-        from batchsent.stages.restorer import restore
-
-        identity = self._identity
-        device, source = self._device_and_model()
-        make = partial(make_encode, source.directory, identity)
-        workers, on_gpu = self._workers(device), device != "cpu"
-        with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
-            commits.start()
-            model = self._checked(source, load_model(identity, source.directory, device))
-            began = time.monotonic()
-            with showing(progress, self._report):
-                predicted = classify(
-                    self._counted(encoded_parts),
-                    model,
-                    label_count=len(identity.labels),
-                    multi_label=identity.multi_label,
-                    check=self._stop.check,
-                    temperature=identity.temperature,
-                )
-                for part, encoded, predictions in predicted:
-                    self._report.count_classified(predictions)
-                    scored = restore(
-                        part,
-                        encoded,
-                        predictions,
-                        identity.labels,
-                        window_aggregate=identity.window_aggregate,
-                        multi_label=identity.multi_label,
-                    )
-                    commits.submit(self._commit, scored, began, progress)
-                commits.drain()
-
-    # --- reading
-
-    def _parts(self, reader: ReaderProcess, tasks: list[Task], commits: CommitThread) -> Iterator[Part]:
-        """Every part that is not committed, shard by shard; the next shard is hashed while one is read."""
-        with ThreadPoolExecutor(1, "hash") as ahead:
-            for task, following in zip(tasks, [*tasks[1:], None], strict=True):
-                self._stop.check()
-                work = self._open(task)
-                if work is not None and work.is_share_done:
-                    commits.submit(self._ledger.settle, work)
-                elif work is not None:
-                    for index, part in enumerate(self._read(reader, work)):
-                        yield part
-                        # Begun after the first part, when the tokenizer processes have been forked.
-                        if index == 0 and following is not None:
-                            ahead.submit(self._digests.warm, following.shard.path)
-
-    def _read(self, reader: ReaderProcess, work: Work) -> Iterator[Part]:
-        """The parts of a shard that are missing, up to where it cannot be read."""
-        parts = reader.read(self._read_request(work))
-        while True:
-            try:
-                part = next(parts, None)
-            except ShardError as error:
-                self._fail(work.shard, error)
-                return
-            if part is None:
-                return
-            yield part
-
-    def _fail(self, shard: Shard, error: Exception | str) -> None:
-        self._ledger.fail(shard, error)
-        self._report.failed_shards = self._ledger.failed
-
-    def _open(self, task: Task) -> Work | None:
-        """What is left of a shard, with what is done of it counted; None if nothing is, or it cannot be read."""
-        if task.inspection.error is not None:
-            self._fail(task.shard, task.inspection.error)
-            return None
-        try:
-            work = self._ledger.open(task)
-        except (ShardError, OSError) as error:
-            self._fail(task.shard, error)
-            return None
-        if work is None:
-            self._report.count_kept(task.size_bytes, finished=True)
-        else:
-            self._works[work.unit] = work
-            self._report.count_kept(committed_bytes(work), finished=False)
-        return work
-
-    def _read_request(self, work: Work) -> ReadRequest:
-        identity = self._identity
-        return ReadRequest(
-            shard=work.shard,
-            unit=work.unit,
-            digest=work.digest,
-            done=work.progress.done,
-            text_column=identity.text_column,
-            kept=None if identity.keep_all else tuple(self._config.kept_columns()),
-            encoding=identity.encoding,
-            delimiter=identity.delimiter,
-            rows_per_part=identity.rows_per_part,
-            limit=identity.limit,
-            layout=work.layout,
-            parts=work.parts,
+    def score_here(self, reader: ReaderProcess, inspections: list[Inspection], load_model: LoadModel | None) -> None:
+        """Score this rank's share."""
+        identity = self.identity
+        tasks = tasks_of(inspections, self.share, rows_per_part=identity.rows_per_part, limit=identity.limit)
+        if not self.share.is_whole:
+            self.report.share_bytes = sum(task.size_bytes for task in tasks)
+        scorer = Scorer(
+            self.config,
+            self.store,
+            identity,
+            self.ledger,
+            self.digests,
+            self.report,
+            self.stop,
+            load_model=load_model,
+            neighbours=self.share.local_world_size,
         )
+        scorer.score(reader, Tasks(tasks), self.progress)
 
-    # --- scoring
-
-    def _device_and_model(self) -> tuple[str, ModelSource]:
-        identity = self._identity
-        device = choose_device(self._config.device)
-        require_backend(identity.backend, device)
-        require_precision(identity.precision, device, identity.backend, identity.task)
-        self._report.device = device
-        log.info(
-            "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
-            self._scope(),
-            identity.model,
-            identity.backend,
-            device,
-            identity.precision,
-            identity.batching,
-            f"{identity.batch_tokens:,}",
-            identity.threads,
-            f"{identity.rows_per_part:,}",
-        )
-        source = model_source(identity, self._config, self._hash_file)
-        require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
-        return device, source
-
-    def _scope(self) -> str:
-        """What this run scores, for people."""
-        report = self._report
-        shards = f"{report.shard_count:,} shard{'s' * (report.shard_count != 1)}"
-        if report.share_bytes is None:
-            return shards
-        return f"{report.share_bytes / max(1, report.input_bytes):.0%} of {shards}"
-
-    def _checked(self, source: ModelSource, model: Model) -> Model:
-        """``model``, if its files are those that were hashed before it was loaded."""
-        self._stop.check()
-        require_unchanged(source.directory, source.files, self._hash_file)
-        return model
-
-    def _counted(self, encoded_parts: Iterator[tuple[Part, EncodedPart]]) -> Iterator[tuple[Part, EncodedPart]]:
-        for part, encoded in encoded_parts:
-            self._report.count_encoded(part, encoded)
-            self._warn_of_unknown_tokens(part)
-            yield part, encoded
-
-    def _workers(self, device: str) -> int:
-        if isinstance(self._config.workers, int):
-            return self._config.workers
-        # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
-        cores = available_cores() // self._share.local_world_size
-        return 1 if device == "cpu" else max(1, min(12, cores - 2))
-
-    def _warn_of_unknown_tokens(self, part: Part) -> None:
-        if self._report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
-            log.warning(
-                "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
-                "choose a --model that does",
-                100 * self._report.unknown_token_count / self._report.token_count,
-                part.shard.name,
-                self._identity.model,
+    def score_on(self, cluster: Cluster, inspections: list[Inspection]) -> None:
+        """Score all on the replicas of a cluster, but for the shards that are finished."""
+        identity, shards = self.identity, [inspection.shard for inspection in inspections]
+        finished = self.ledger.find_finished(shards)
+        for shard in finished:
+            self.report.count_kept(shard.size_bytes, finished=True)
+        for inspection in inspections:
+            if inspection.error is not None:
+                self.ledger.fail(inspection.shard, inspection.error)
+        left = [i for i in inspections if i.error is None and i.shard.name not in self.ledger.entries]
+        pieces = pieces_of(left, cluster.capacity(identity), rows_per_part=identity.rows_per_part, limit=identity.limit)
+        cluster.score(self.config, identity, pieces, self.store, self.ledger, self.digests, self.report, self.progress)
+        missing = self.ledger.unfinished(shards)
+        if missing:
+            raise VanishedError(
+                f"{len(missing)} shards were scored, and parts of them are not there ({missing[0].name})",
+                f"all in {self.store.root}, seen alike from every node",
+                "run again to resume",
             )
 
-    # --- committing
-
-    def _commit(self, part: ScoredPart, began: float, progress: Progress) -> None:
-        """Make a part durable, count it and show it. Runs on the thread that writes."""
-        started = time.monotonic()
-        self._ledger.commit(part)
-        report = self._report
-        report.stage_seconds.writing += time.monotonic() - started
-        report.scoring_seconds = time.monotonic() - began
-        report.count_committed(part, bytes_between(self._works[part.unit], part))
-        progress.update(report)
-        if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
-            self._saved_at = time.monotonic()
-            report.save(self._store)
-        if self._config.on_bad_row == "fail":
-            _require_no_bad_row(part)
-
-
-def _hash_of_model_file(digests: DigestCache, path: str) -> str:
-    try:
-        return digests.digest(path).sha256
-    except (ShardError, OSError) as error:
-        name = Path(path).name
-        raise ModelError(
-            f"{name} of the model cannot be read or changes", "a model that holds still", "run again"
-        ) from (error)
-
-
-def _require_no_bad_row(part: ScoredPart) -> None:
-    reasons, indices = part.table.column(REASON).to_pylist(), part.table.column(ROW_INDEX).to_pylist()
-    for reason, row_index in zip(reasons, indices, strict=True):
-        if reason not in (None, "empty_text"):
-            raise IncompleteError(
-                f"record {row_index} of {part.shard.name} is bad ({reason})",
-                "no bad row (--on-bad-row fail)",
-                "mend it, or run again with --on-bad-row reject",
-            )
+    def close(self, shards: list[Shard]) -> None:
+        """Publish, or leave that to other ranks."""
+        closing = Closing(self.config, self.store, self.ledger, self.digests, self.report, self.share)
+        closing.close(shards, self.stop.check)

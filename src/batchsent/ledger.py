@@ -34,7 +34,8 @@ class Ledger:
         """What the manifest that is there lists; it may be older than the input."""
         self._units: set[str] = set()
         """Of which anything was there: of the others nothing needs to be looked for."""
-        self._works: dict[str, Work] = {}
+        self._works: dict[str, list[Work]] = {}
+        """By unit. Of one there are several where a replica gets several pieces of a shard."""
         self.entries: dict[str, ShardEntry] = {}
         self.failed: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -55,15 +56,20 @@ class Ledger:
         unit = checkpoint.unit_of(self._identity, shard.name, digest)
         if self._finished(shard, unit):
             return None
-        is_begun = unit in self._units
-        progress = checkpoint.load_progress(self._store, unit, self._check) if is_begun else UnitProgress()
+        others = self._works.get(unit, [])
+        progress = others[0].progress if others else self._progress(unit)
         if self._store.exists(checkpoint.SUCCESS):  # another rank has published meanwhile, and clears the parts
             self.refresh()
             if self._finished(shard, unit):
                 return None
         work = Work(shard, digest, unit, progress, task.inspection.record_count, task.layout, task.parts)
-        self._works[unit] = work
+        self._works[unit] = [*(other for other in others if other.parts != work.parts), work]
         return work
+
+    def _progress(self, unit: str) -> UnitProgress:
+        if unit not in self._units:
+            return UnitProgress()
+        return checkpoint.load_progress(self._store, unit, self._check)
 
     def is_finished(self, shard: Shard) -> bool:
         """Whether the shard's files are there, intact, and of its content as it is now."""
@@ -81,12 +87,16 @@ class Ledger:
                 return True
         return False
 
-    def commit(self, part: ScoredPart) -> None:
-        """Make ``part`` durable, and its shard too if this was the last of it that was missing."""
-        work = self._works[part.unit]
+    def commit(self, part: ScoredPart) -> Work:
+        """Make ``part`` durable, and its shard too if this was the last of it that was missing.
+
+        Returns what it belongs to.
+        """
+        work = next(work for work in self._works[part.unit] if work.parts is None or part.index in work.parts)
         work.progress.add(write_part(self._store, part))
         if work.is_share_done:
             self.settle(work)
+        return work
 
     def settle(self, work: Work) -> None:
         """Finish a shard of which this rank's share is committed, if that of all others is too.
@@ -109,13 +119,24 @@ class Ledger:
         self._digests.learn()
         known = self.entries.keys() | self.failed.keys()
         unknown = [shard for shard in shards if shard.name not in known]
-        names = [shard.name for shard in unknown if shard.name not in self.listed]
-        left = set(names) - checkpoint.finished_among(self._store, names) if names else set()
-        missing = [shard for shard in unknown if shard.name in left]
-        if missing:
-            return missing
-        looks = look_at_each(self._store, self.is_finished, unknown)
-        return [shard for shard, is_finished in zip(unknown, looks, strict=True) if not is_finished]
+        seeming = self._seem_finished(unknown)
+        if len(seeming) < len(unknown):
+            return [shard for shard in unknown if shard not in seeming]
+        finished = self._are_finished(unknown)
+        return [shard for shard in unknown if shard not in finished]
+
+    def find_finished(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Those of ``shards`` that are finished, now in ``entries``; only what seems to be is hashed."""
+        return self._are_finished(self._seem_finished(shards))
+
+    def _seem_finished(self, shards: Sequence[Shard]) -> list[Shard]:
+        names = [shard.name for shard in shards if shard.name not in self.listed]
+        seeming = self.listed.keys() | (checkpoint.finished_among(self._store, names) if names else set())
+        return [shard for shard in shards if shard.name in seeming]
+
+    def _are_finished(self, shards: Sequence[Shard]) -> list[Shard]:
+        looks = look_at_each(self._store, self.is_finished, shards)
+        return [shard for shard, is_finished in zip(shards, looks, strict=True) if is_finished]
 
     def finish(self, work: Work) -> None:
         """Write the files of a shard whose parts are all there."""

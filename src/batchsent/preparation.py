@@ -62,6 +62,36 @@ def tasks_of(inspections: list[Inspection], share: Share, *, rows_per_part: int,
     return [Task(inspections[index], layouts[index], own[index]) for index in sorted(own)]
 
 
+PIECES_PER_REPLICA = 16
+"""At least: the last pieces end at different times, and so long some replicas are idle."""
+PARTS_PER_PIECE = 16
+"""At most: the beginning and the end of a piece cost a moment, and a piece is lost with its replica's process."""
+
+
+def pieces_of(
+    inspections: list[Inspection], replica_count: int, *, rows_per_part: int, limit: int | None
+) -> list[list[Task]]:
+    """What can be handed to one replica at a time: a run of a shard's parts, or some small shards."""
+    layouts = [layout_of(inspection, rows_per_part, limit) for inspection in inspections]
+    costs = [_cost(inspection, limit) for inspection in inspections]
+    wanted = sum(costs) / (PIECES_PER_REPLICA * max(1, replica_count))
+    pieces: list[list[Task]] = []
+    gathered, gathered_cost, gathered_parts = list[Task](), 0, 0
+    for inspection, layout, cost in zip(inspections, layouts, costs, strict=True):
+        part_count = layout.part_count if layout else 1
+        count = max(1, min(PARTS_PER_PIECE, int(wanted * part_count / max(1, cost))))
+        if layout is not None and count < part_count:
+            starts = range(0, part_count, count)
+            pieces += [[Task(inspection, layout, range(s, min(s + count, part_count)))] for s in starts]
+            continue
+        gathered.append(Task(inspection))
+        gathered_cost, gathered_parts = gathered_cost + cost, gathered_parts + part_count
+        if gathered_cost >= wanted or gathered_parts >= PARTS_PER_PIECE:
+            pieces.append(gathered)
+            gathered, gathered_cost, gathered_parts = [], 0, 0
+    return [*pieces, gathered] if gathered else pieces
+
+
 def _cost(inspection: Inspection, limit: int | None) -> int:
     """Bytes of text, about: tokens are what takes the time. A shard that cannot be read costs next to nothing."""
     if inspection.error is not None:

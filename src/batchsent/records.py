@@ -5,6 +5,7 @@ Arrays are numpy or Arrow; a position that was permuted travels with its inverse
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +47,10 @@ class Shard:
     def is_json_lines(self) -> bool:
         """Whether its records may each have other keys, and its values are JSON."""
         return self.format in (".jsonl", ".ndjson")
+
+    def from_root(self) -> Shard:
+        """With a path that means the same to processes elsewhere."""
+        return self if self.version else replace(self, path=os.path.abspath(self.path))  # noqa: PTH100 - keeps links
 
     @property
     def output_stem(self) -> str:

@@ -139,7 +139,7 @@ def test_score_help_names_every_line_of_the_contract(run: Run) -> None:
         (["score", "x.csv", "--max-reject-rate", "nan", "--output", "o"], "--max-reject-rate"),
         (["score", "x.csv", "--device", "gpu", "--output", "o"], "--device"),
         (["score", "x.csv", "--keep", "a", "--keep", "a=b", "--output", "o"], "--keep"),
-        (["score", "x.csv", "--engine", "ray", "--output", "o"], "--engine ray is not available"),
+        (["score", "x.csv", "--replicas", "2", "--output", "o"], "--replicas with --engine local"),
         (["score", "x.csv"], "--output"),
         (["score", "--output", "o"], "INPUT"),
         (["score"], "INPUT"),

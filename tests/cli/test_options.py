@@ -50,7 +50,6 @@ AVAILABLE: dict[str, tuple[str, object]] = {
 NOT_YET: dict[str, str] = {
     "baseline": "m.json",
     "max-drift": "0.1",
-    "replicas": "2",
     "metrics-file": "m.txt",
     "report": "r.html",
 }
@@ -174,9 +173,7 @@ def test_auto_is_taken_where_it_is_the_default(scored: Score, refused: Refused, 
 def test_what_does_not_exist_yet_is_refused_by_name(refused: Refused, name: str) -> None:
     assert f"--{name} is not available" in refused("x.csv", "--output", "o", f"--{name}", NOT_YET[name])
     value = NOT_YET[name]
-    toml = (
-        f'["{value}"]' if name == "verbalizer" else value if value[0].isdigit() and name != "replicas" else f'"{value}"'
-    )
+    toml = f'["{value}"]' if name == "verbalizer" else value if value[0].isdigit() else f'"{value}"'
     assert f"--{name} is not available" in refused("x.csv", "--output", "o", *job(f"{name} = {toml}"))
 
 

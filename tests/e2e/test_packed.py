@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from batchsent import batching, job
+from batchsent import batching, scoring
 from batchsent.batching import Obstacle
 from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import Identity
@@ -145,6 +145,6 @@ def test_a_model_that_cannot_be_packed_takes_no_directory(score: Score, tmp_path
 
 
 def test_the_choice_is_said_where_a_run_begins(score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger=job.__name__)
+    caplog.set_level(logging.INFO, logger=scoring.__name__)
     score(write_csv(tmp_path / "r.csv", ["good"]), output=tmp_path / "out", batching="packed")
     assert "batching packed" in caplog.text

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from batchsent import job
 from batchsent.engines import encoding
 from batchsent.errors import ModelError, SettingsChangedError
+from batchsent.models import loading
 from faults.inline import Inline, KillAfter, KilledError
 from faults.tally import Injections
 from support import published, write_csv
@@ -89,8 +89,8 @@ def test_10_model_changed_during_a_run(
     shutil.copytree(tiny_model, model)
     whole, out = tmp_path / "whole", tmp_path / "out"
     inline.score(source, output=whole, model=str(model))
-    moments = ("_checked", "make_encode")
-    cases = [(m, *c) for m, c in product(moments, MODEL_CASES) if m == "_checked" or c[0] != "model.safetensors"]
+    moments = ("loaded", "make_encode")
+    cases = [(m, *c) for m, c in product(moments, MODEL_CASES) if m == "loaded" or c[0] != "model.safetensors"]
     for moment, file, at, way, _ in injections.of(cases, quick=8):
         shutil.rmtree(out, ignore_errors=True)
         original = (model / file).read_bytes()
@@ -107,14 +107,15 @@ def test_10_model_changed_during_a_run(
 
 def _before(moment: str, change: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Make ``change`` before the model is checked after loading, or where a tokenizer is made still later."""
-    if moment == "_checked":
-        checked = job._Run._checked
+    if moment == "loaded":
+        load_model = loading.load_model
 
-        def changing(run: job._Run, *arguments: Any) -> Any:
+        def changing(*arguments: Any, **options: Any) -> Any:
+            model = load_model(*arguments, **options)
             change()
-            return checked(run, *arguments)
+            return model
 
-        patch.setattr(job._Run, "_checked", changing)
+        patch.setattr(loading, "load_model", changing)
     else:
         make_encode = encoding.make_encode
 

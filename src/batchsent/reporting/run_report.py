@@ -7,7 +7,9 @@ import os
 import platform
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -21,6 +23,20 @@ from batchsent.stores import Store
 State = Literal["running", "published", "share done", "nothing to do", "not published", "stopped", "failed"]
 
 _LIBRARIES = ("batchsent", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "huggingface-hub")
+
+
+_COUNTS = (
+    "record_count",
+    "row_count",
+    "token_count",
+    "padding_count",
+    "unknown_token_count",
+    "distinct_text_count",
+    "part_count",
+    "split_count",
+    "rerun_count",
+    "committed_bytes",
+)
 
 
 def library_versions(*more: str) -> dict[str, str]:
@@ -167,6 +183,25 @@ class RunReport:
         for reason, count in rejects.items():
             self.reject_counts[reason] = self.reject_counts.get(reason, 0) + count
         self.committed_bytes += size_bytes
+
+    def copy(self) -> RunReport:
+        """As it is now, while other threads count on."""
+        return replace(
+            self,
+            reject_counts=self.reject_counts.copy(),
+            failed_shards=self.failed_shards.copy(),
+            stage_seconds=replace(self.stage_seconds),
+        )
+
+    def add_up(self, others: Sequence[RunReport]) -> None:
+        """Take over what replicas have counted, which is all that was scored."""
+        for name in _COUNTS:
+            setattr(self, name, sum(getattr(other, name) for other in others))
+        self.reject_counts = dict(sum((Counter(other.reject_counts) for other in others), Counter()))
+        self.stage_seconds = StageSeconds(
+            *(sum(getattr(other.stage_seconds, f.name) for other in others) for f in fields(StageSeconds))
+        )
+        self.scoring_seconds = max((other.scoring_seconds for other in others), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchsent.digests import DigestCache
-from batchsent.errors import IncompleteError, InputError, LockedError, ModelError, ShardError, UsageError
+from batchsent.errors import IncompleteError, InputError, LockedError, ShardError, UsageError
 from batchsent.machine import choose_device
 from batchsent.models.resolution import ModelSource, require_unchanged, resolve_model
 from batchsent.records import Shard
@@ -92,7 +92,7 @@ class _Finetuning:
         from batchsent.training.base import require_base
 
         self._store.remove_orphans()
-        source = resolve_model(self._config.base_model, self._config.revision, self._hash_of_model_file)
+        source = resolve_model(self._config.base_model, self._config.revision, self._digests.of_model)
         require_base(source.name, source.directory)
         recorded = publishing.recorded_settings(self._store)
         settings = settle(self._config, self._sources(source), self._device, recorded)
@@ -103,7 +103,7 @@ class _Finetuning:
         texts = gather(settings, self._shards, self._validation, self._digest, self._stop.check)
         publishing.adopt(self._store, settings, recorded, restart=self._config.restart)
         material, left_out = self._material(settings, source, texts)
-        require_unchanged(source.directory, source.files, self._hash_of_model_file)
+        require_unchanged(source.directory, source.files, self._digests.of_model)
         with quiet():
             results = self._train_all(material)
             return self._publish(material, results, left_out)
@@ -122,14 +122,6 @@ class _Finetuning:
             return self._digests.digest(path)
         except ShardError as error:
             raise InputError(*error.args) from error
-
-    def _hash_of_model_file(self, path: str) -> str:
-        try:
-            return self._digests.digest(path).sha256
-        except (ShardError, OSError) as error:
-            raise ModelError(
-                f"{Path(path).name} of the model cannot be read or changes", "a model that holds still", "run again"
-            ) from error
 
     def _material(self, settings: Settings, source: ModelSource, texts: Texts) -> tuple[Material, dict[str, int]]:
         """What every training of the grid has. Returns also how many texts were left out, by reason."""

@@ -1,0 +1,337 @@
+"""Tasks → committed parts, on this machine: what every engine calls.
+
+    reader → encoder, batcher → classifier → restorer → writer, committer
+
+``Scorer._score_parts`` is that line as code.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchsent.batching import require_batching
+from batchsent.checkpoint import Work
+from batchsent.config import ScoreConfig
+from batchsent.digests import DigestCache
+from batchsent.directory import model_source
+from batchsent.engines.commits import CommitThread
+from batchsent.errors import IncompleteError, ShardError
+from batchsent.identity import Identity
+from batchsent.ledger import Ledger, bytes_between, committed_bytes
+from batchsent.machine import available_cores, choose_device, require_precision
+from batchsent.models import loading
+from batchsent.models.openvino import require_backend
+from batchsent.models.resolution import ModelSource, require_unchanged
+from batchsent.records import EncodedPart, Part, ScoredPart, Shard, Task
+from batchsent.reporting.progress import Progress, showing
+from batchsent.reporting.run_report import RunReport
+from batchsent.schema import REASON, ROW_INDEX
+from batchsent.stages.reader import ReaderProcess, ReadRequest
+from batchsent.stop import StopSignal
+from batchsent.stores import Store
+
+if TYPE_CHECKING:
+    from batchsent.stages.classifier import Model
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_TOKEN_LIMIT = 0.2
+"""Share of unknown tokens above which the model probably does not know the language."""
+SAVE_INTERVAL_SECONDS = 5.0
+"""Between two writings of ``runs/<id>.json``, which ``batchsent status`` reads."""
+
+LoadModel = Callable[[Identity, Path, str], "Model"]
+
+
+class Tasks:
+    """What is to do, in order; more may come from another thread. It ends where none is left at the moment."""
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self._left = deque(tasks)
+
+    def add(self, task: Task) -> None:
+        """One more, after the others."""
+        self._left.append(task)
+
+    def __iter__(self) -> Iterator[Task]:
+        while self._left:
+            yield self._left.popleft()
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    @property
+    def following(self) -> Task | None:
+        """The next one, which stays."""
+        return self._left[0] if self._left else None
+
+
+def _nothing(_task: Task) -> None:
+    """Nobody waits for it."""
+
+
+class Scorer:
+    """Scores and commits what it is given, on a DIR whose settings are settled. The model is loaded once."""
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        store: Store,
+        identity: Identity,
+        ledger: Ledger,
+        digests: DigestCache,
+        report: RunReport,
+        stop: StopSignal,
+        *,
+        load_model: LoadModel | None = None,
+        neighbours: int = 1,
+        done: Callable[[Task], None] = _nothing,
+        saves_report: bool = True,
+    ) -> None:
+        """``neighbours`` is how many such processes share this machine's processors.
+
+        ``done`` is called when all of a task is committed, or has failed; on the thread that writes or reads.
+        ``saves_report``: for ``batchsent status`` to see; a replica's is part of another one.
+        """
+        self._config = config
+        self._store = store
+        self._identity = identity
+        self._ledger = ledger
+        self._digests = digests
+        self._report = report
+        self._stop = stop
+        self._load_model = load_model or partial(loading.load_model, check=stop.check)
+        self._neighbours = neighbours
+        self._done = done
+        self._saves_report = saves_report
+        self._tasks: dict[Work, Task] = {}
+        self._found: tuple[str, ModelSource] | None = None
+        self._model: Model | None = None
+        self._saved_at = time.monotonic()
+
+    def score(self, reader: ReaderProcess, tasks: Tasks, progress: Progress) -> None:
+        """Do what is left to do of ``tasks``."""
+        with CommitThread() as commits:
+            parts = self._parts(reader, tasks, commits)
+            first = next(parts, None)
+            if first is not None:  # otherwise all was committed before: no need of a model
+                self._score_parts(chain([first], parts), commits, progress)
+
+    def _score_parts(self, parts: Iterator[Part], commits: CommitThread, progress: Progress) -> None:
+        """Records become predictions here."""
+        from batchsent.engines.encoding import make_encode
+        from batchsent.engines.local import tokenizing
+        from batchsent.stages.classifier import classify
+        from batchsent.stages.restorer import restore
+
+        identity = self._identity
+        device, source = self._device_and_model()
+        make = partial(make_encode, source.directory, identity)
+        workers, on_gpu = self._workers(device), device != "cpu"
+        with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
+            commits.start()
+            model = self._loaded(source, device)
+            began = time.monotonic() - self._report.scoring_seconds
+            with showing(progress, self._report):
+                predicted = classify(
+                    self._counted(encoded_parts),
+                    model,
+                    label_count=len(identity.labels),
+                    multi_label=identity.multi_label,
+                    check=self._stop.check,
+                    temperature=identity.temperature,
+                )
+                for part, encoded, predictions in predicted:
+                    self._report.count_classified(predictions)
+                    scored = restore(
+                        part,
+                        encoded,
+                        predictions,
+                        identity.labels,
+                        window_aggregate=identity.window_aggregate,
+                        multi_label=identity.multi_label,
+                    )
+                    commits.submit(self._commit, scored, began, progress)
+                commits.drain()
+
+    # --- reading
+
+    def _parts(self, reader: ReaderProcess, tasks: Tasks, commits: CommitThread) -> Iterator[Part]:
+        """Every part that is not committed, shard by shard; the next shard is hashed while one is read."""
+        with ThreadPoolExecutor(1, "hash") as ahead:
+            for task in tasks:
+                self._stop.check()
+                work = self._open(task)
+                if work is None:
+                    self._done(task)
+                elif work.is_share_done:
+                    commits.submit(self._settle, work, task)
+                else:
+                    self._tasks[work] = task
+                    for index, part in enumerate(self._read(reader, work)):
+                        yield part
+                        # Begun after the first part, when the tokenizer processes have been forked.
+                        if index == 0 and tasks.following is not None:
+                            ahead.submit(self._digests.warm, tasks.following.shard.path)
+
+    def _read(self, reader: ReaderProcess, work: Work) -> Iterator[Part]:
+        """The parts of a shard that are missing, up to where it cannot be read."""
+        parts = reader.read(self._read_request(work))
+        while True:
+            try:
+                part = next(parts, None)
+            except ShardError as error:
+                self._fail(work.shard, error)
+                self._done(self._tasks[work])
+                return
+            if part is None:
+                return
+            yield part
+
+    def _fail(self, shard: Shard, error: Exception | str) -> None:
+        self._ledger.fail(shard, error)
+        self._report.failed_shards = self._ledger.failed
+
+    def _open(self, task: Task) -> Work | None:
+        """What is left of a shard, with what is done of it counted; None if nothing is, or it cannot be read."""
+        if task.inspection.error is not None:
+            self._fail(task.shard, task.inspection.error)
+            return None
+        try:
+            work = self._ledger.open(task)
+        except (ShardError, OSError) as error:
+            self._fail(task.shard, error)
+            return None
+        if work is None:
+            self._report.count_kept(task.size_bytes, finished=True)
+        else:
+            self._report.count_kept(committed_bytes(work), finished=False)
+        return work
+
+    def _read_request(self, work: Work) -> ReadRequest:
+        identity = self._identity
+        return ReadRequest(
+            shard=work.shard,
+            unit=work.unit,
+            digest=work.digest,
+            done=work.progress.done,
+            text_column=identity.text_column,
+            kept=None if identity.keep_all else tuple(self._config.kept_columns()),
+            encoding=identity.encoding,
+            delimiter=identity.delimiter,
+            rows_per_part=identity.rows_per_part,
+            limit=identity.limit,
+            layout=work.layout,
+            parts=work.parts,
+        )
+
+    # --- scoring
+
+    def _device_and_model(self) -> tuple[str, ModelSource]:
+        if self._found is None:
+            self._found = self._find_device_and_model()
+        return self._found
+
+    def _find_device_and_model(self) -> tuple[str, ModelSource]:
+        identity = self._identity
+        device = choose_device(self._config.device)
+        require_backend(identity.backend, device)
+        require_precision(identity.precision, device, identity.backend, identity.task)
+        self._report.device = device
+        log.info(
+            "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
+            self._scope(),
+            identity.model,
+            identity.backend,
+            device,
+            identity.precision,
+            identity.batching,
+            f"{identity.batch_tokens:,}",
+            identity.threads,
+            f"{identity.rows_per_part:,}",
+        )
+        source = model_source(identity, self._config, self._digests.of_model)
+        require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
+        return device, source
+
+    def _scope(self) -> str:
+        """What this run scores, for people."""
+        report = self._report
+        shards = f"{report.shard_count:,} shard{'s' * (report.shard_count != 1)}"
+        if report.share_bytes is None:
+            return shards
+        return f"{report.share_bytes / max(1, report.input_bytes):.0%} of {shards}"
+
+    def _loaded(self, source: ModelSource, device: str) -> Model:
+        """The model, if its files are those that were hashed before it was loaded."""
+        if self._model is None:
+            model = self._load_model(self._identity, source.directory, device)
+            self._stop.check()
+            require_unchanged(source.directory, source.files, self._digests.of_model)
+            self._model = model
+        return self._model
+
+    def _counted(self, encoded_parts: Iterator[tuple[Part, EncodedPart]]) -> Iterator[tuple[Part, EncodedPart]]:
+        for part, encoded in encoded_parts:
+            self._report.count_encoded(part, encoded)
+            self._warn_of_unknown_tokens(part)
+            yield part, encoded
+
+    def _workers(self, device: str) -> int:
+        if isinstance(self._config.workers, int):
+            return self._config.workers
+        # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
+        cores = available_cores() // self._neighbours
+        return 1 if device == "cpu" else max(1, min(12, cores - 2))
+
+    def _warn_of_unknown_tokens(self, part: Part) -> None:
+        if self._report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
+            log.warning(
+                "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
+                "choose a --model that does",
+                100 * self._report.unknown_token_count / self._report.token_count,
+                part.shard.name,
+                self._identity.model,
+            )
+
+    # --- committing
+
+    def _settle(self, work: Work, task: Task) -> None:
+        self._ledger.settle(work)
+        self._done(task)
+
+    def _commit(self, part: ScoredPart, began: float, progress: Progress) -> None:
+        """Make a part durable, count it and show it. Runs on the thread that writes."""
+        started = time.monotonic()
+        work = self._ledger.commit(part)
+        report = self._report
+        report.stage_seconds.writing += time.monotonic() - started
+        report.scoring_seconds = time.monotonic() - began
+        report.count_committed(part, bytes_between(work, part))
+        progress.update(report)
+        if work.is_share_done:
+            self._done(self._tasks[work])
+        if self._saves_report and time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
+            self._saved_at = time.monotonic()
+            report.save(self._store)
+        if self._config.on_bad_row == "fail":
+            _require_no_bad_row(part)
+
+
+def _require_no_bad_row(part: ScoredPart) -> None:
+    reasons, indices = part.table.column(REASON).to_pylist(), part.table.column(ROW_INDEX).to_pylist()
+    for reason, row_index in zip(reasons, indices, strict=True):
+        if reason not in (None, "empty_text"):
+            raise IncompleteError(
+                f"record {row_index} of {part.shard.name} is bad ({reason})",
+                "no bad row (--on-bad-row fail)",
+                "mend it, or run again with --on-bad-row reject",
+            )
