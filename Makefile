@@ -41,7 +41,7 @@ test: $(STAMP) ## the tests that need seconds and no GPU
 	$(BIN)/pytest -m "not gpu and not bench and not ray" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
-faults: $(STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
+faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
 	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
 	$(BIN)/python tests/faults/table.py
 

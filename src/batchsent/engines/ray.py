@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,8 +43,10 @@ CALLS_AT_ONCE = 3
 """Of one replica: a piece is computed, one is read, one waits."""
 
 _POLL_SECONDS = 0.2
+_ANSWER_SECONDS = 10.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that is left when the run is over must not begin another one
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what it has to say stands in the cluster's own logs
 }
 
@@ -72,24 +75,29 @@ def connected(config: ScoreConfig, share: Share, stop: StopSignal) -> Iterator[C
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     is_ours = not ray.is_initialized()
     if is_ours:
-        with _own_signals(), _silent():
-            try:
-                ray.init(
-                    address=config.ray_address,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            except (ConnectionError, TimeoutError, ValueError) as error:
-                raise DeviceError(
-                    f"no Ray cluster answers at {config.ray_address or os.environ.get('RAY_ADDRESS', 'this machine')}",
-                    "the address of its head, such as 10.0.0.5:6379",
-                    "check --ray-address, or start one with 'ray start --head'",
-                ) from error
+        address = config.ray_address or os.environ.get("RAY_ADDRESS")
+        try:
+            _require_answer(address)
+            with _own_signals(), _silent():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise DeviceError(
+                f"no Ray cluster answers at {address or 'this machine'}",
+                "the address of its head, such as 10.0.0.5:6379",
+                "check --ray-address, or start one with 'ray start --head'",
+            ) from error
     try:
         yield Cluster(config, stop)
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Ray itself tries for minutes. Raises OSError."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 @contextlib.contextmanager
