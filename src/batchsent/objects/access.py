@@ -45,8 +45,13 @@ def _file_system(scheme: str, _process: int) -> Any:
 
 
 def _connections(scheme: str) -> dict[str, Any]:
-    """botocore keeps ten, and queues what is more."""
-    return {"config_kwargs": {"max_pool_connections": REQUESTS_AT_ONCE}} if scheme == "s3" else {}
+    """botocore keeps ten, and queues what is more. What a user has configured for fsspec stays."""
+    from fsspec.config import conf
+
+    if scheme != "s3":
+        return {}
+    given = conf.get(scheme, {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": REQUESTS_AT_ONCE, **given}}
 
 
 @contextlib.contextmanager
