@@ -29,8 +29,7 @@ def trainings(result: Result) -> list[str]:
     """The commands, and what each training came to on its validation texts."""
     found = result["commands"]
     lines = _shell(found)
-    lines += ["| model | learning rate | batch size | accuracy | loss | best at epoch | minutes |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += ["| model | learning rate | batch size | accuracy | loss | minutes |", "|---|---|---|---|---|---|"]
     return lines + [_training(_option(one["command"], "output"), each) for one in found for each in one["trainings"]]
 
 
@@ -86,14 +85,12 @@ def _difference(compared: Result) -> str:
 
 
 def _training(output: str, training: Result) -> str:
-    point, metrics = training["point"], training["metrics"]
     cells = (
         output,
-        f"{point['learning_rate']:g}",
-        str(point["batch_size"]),
-        f"**{metrics['accuracy']:.1%}**",
-        f"{metrics['loss']:.3f}",
-        f"{training['epoch']:.2f}",
+        f"{training['learning_rate']:g}",
+        str(training["batch_size"]),
+        f"**{training['accuracy']:.1%}**",
+        f"{training['loss']:.3f}",
         f"{training['seconds'] / 60:.1f}",
     )
     return f"| {' | '.join(cells)} |"

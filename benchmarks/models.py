@@ -17,6 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from common import HERE, save
 
 
@@ -37,9 +39,26 @@ def _outcome(command: str) -> dict[str, Any]:
         if verb == "evaluate":
             content: dict[str, Any] = json.loads(Path(folder, "evaluation.json").read_bytes())
             return content
-    output = arguments[arguments.index("--output") + 1]
-    results = [json.loads(path.read_bytes()) for path in sorted(Path(output).glob("_finetune/runs/*/result.json"))]
-    return {"trainings": [{k: v for k, v in result.items() if k != "history"} for result in results]}
+    return {"trainings": _trainings(Path(arguments[arguments.index("--output") + 1]))}
+
+
+def _trainings(output: Path) -> list[dict[str, float]]:
+    """Of a grid all of them, by its table; otherwise the one that there was."""
+    if (output / "grid.csv").exists():
+        return pl.read_csv(output / "grid.csv").to_dicts()
+    settings, result = (
+        json.loads((output / "_finetune" / name).read_bytes()) for name in ("config.json", "result.json")
+    )
+    metrics = result["summary"]["metrics"]
+    return [
+        {
+            "learning_rate": settings["learning_rate"][0],
+            "batch_size": settings["batch_size"][0],
+            "accuracy": metrics["accuracy"],
+            "loss": metrics["loss"],
+            "seconds": result["summary"]["seconds"],
+        }
+    ]
 
 
 if __name__ == "__main__":
