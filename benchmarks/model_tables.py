@@ -53,8 +53,8 @@ def _shell(found: Iterable[Result]) -> list[str]:
 
 
 def _own_options(found: list[Result]) -> list[str]:
-    """Of each command the options that not all have."""
-    options = [one["command"].split(" --")[1:] for one in found]
+    """Of each command the options that not all have, but for the models: they have a line each."""
+    options = [[o for o in one["command"].split(" --")[1:] if not o.startswith("model ")] for one in found]
     shared = set.intersection(*map(set, options))
     return [" ".join(f"`--{option}`" for option in own if option not in shared) for own in options]
 

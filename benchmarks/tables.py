@@ -204,7 +204,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     **{f"models_{study}": model_tables.trainings for study in ("grid", "trainings")},
     **{
         f"models_{study}": model_tables.evaluations
-        for study in ("sst2", "what_to_train", "long_texts", "chinese", "calibration")
+        for study in ("sst2", "what_to_train", "long_texts", "chinese", "calibration", "calibration_seen")
     },
     **{f"{device}_{model}": table.lines for device in ("cpu", "cuda") for model in ("distilbert", "embedded")},
 }
