@@ -1,4 +1,4 @@
-"""Writes the recorded results into docs/benchmarks.md.
+"""Writes the recorded results into docs/benchmarks.md and docs/models.md.
 
     python benchmarks/tables.py
 
@@ -13,14 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import model_tables
 from contenders import table
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
+PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in ("benchmarks", "models"))
 MARKED = re.compile(r"(<!-- result: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMED = (
     *("torch", "transformers", "pyarrow", "python"),
     *("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers"),
+    *("accelerate", "peft", "scikit-learn", "scipy"),
 )
 """Versions that stand below a table, where they were recorded."""
 
@@ -198,8 +200,15 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "planning": _planning,
     "tokenizing": _tokenizing,
     "growth": _growth,
+    **{f"prompts_{language}": model_tables.prompts for language in ("en", "zh")},
+    **{f"models_{study}": model_tables.trainings for study in ("grid", "trainings")},
+    **{
+        f"models_{study}": model_tables.evaluations
+        for study in ("sst2", "what_to_train", "long_texts", "chinese", "calibration", "calibration_seen")
+    },
     **{f"{device}_{model}": table.lines for device in ("cpu", "cuda") for model in ("distilbert", "embedded")},
 }
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
