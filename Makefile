@@ -11,7 +11,7 @@ RAY_STAMP := $(VENV)/.ray-done
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-bench test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth
+.PHONY: help setup demo check test test-bench test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ bench-cpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on the CPU
 
 bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (5 minutes a model on an H100)
 	$(BIN)/python benchmarks/side_by_side.py --device cuda $(BENCH_OPTIONS)
+	$(BIN)/python benchmarks/plots.py
+	$(BIN)/python benchmarks/tables.py
+
+bench-scaling: $(STAMP) ## measure one to eight processes, and simulate a billion reviews on 256 replicas (10 minutes)
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py
 

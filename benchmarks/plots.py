@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 from contenders.summary import Standing, standings
 
@@ -44,6 +45,8 @@ def main() -> None:
             _bars(result, IMAGES / f"{path.stem}.svg")
         elif path.stem == "growth":
             _curves(result, IMAGES / f"{path.stem}.svg")
+        elif path.stem == "scaling":
+            _scaling(result, IMAGES / f"{path.stem}.svg")
 
 
 def _bars(result: dict[str, Any], path: Path) -> None:
@@ -111,6 +114,27 @@ def _memory(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_ylabel("peak memory, MB (dashed)")
     axes.spines["top"].set_visible(False)
+
+
+def _scaling(result: dict[str, Any], path: Path) -> None:
+    """The simulated nights, each engine a line."""
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for engine, color, marker in (("ranks", OURS, "o"), ("ray", LIMIT, "s")):
+        rows = [row for row in result["nights"] if row["engine"] == engine]
+        axes.plot(
+            [r["replicas"] for r in rows], [r["efficiency"] for r in rows], f"{marker}-", color=color, label=engine
+        )
+    axes.axhline(0.95, linestyle="--", color=OTHERS)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({row["replicas"] for row in result["nights"]}))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set_ylim(0.7, 1.01)
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+    axes.set(xlabel="replicas, one GPU each", ylabel="share of the time that a device computes")
+    axes.set_title(f"{result['nights'][0]['rows']:,} reviews, simulated", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower left")
+    _save(figure, path)
 
 
 def _machine(result: dict[str, Any]) -> str:

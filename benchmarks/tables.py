@@ -1,4 +1,4 @@
-"""Writes the recorded results into docs/benchmarks.md and docs/models.md.
+"""Writes the recorded results into docs/benchmarks.md, docs/models.md and docs/scaling.md.
 
     python benchmarks/tables.py
 
@@ -17,12 +17,12 @@ import model_tables
 from contenders import table
 
 HERE = Path(__file__).parent
-PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in ("benchmarks", "models"))
+PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in ("benchmarks", "models", "scaling"))
 MARKED = re.compile(r"(<!-- result: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMED = (
     *("torch", "transformers", "pyarrow", "python"),
     *("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers"),
-    *("accelerate", "peft", "scikit-learn", "scipy"),
+    *("accelerate", "peft", "scikit-learn", "scipy", "simpy"),
 )
 """Versions that stand below a table, where they were recorded."""
 
@@ -181,6 +181,26 @@ def _resume_line(row: Result) -> str:
     return f"| {row['x']:.0%} | {row['left']:.0%} | {row['seconds']:.2f} | {row['expected_seconds']:.2f} | {more} |"
 
 
+def _scaling(result: Result) -> list[str]:
+    lines = ["| processes | seconds | simulated | difference | efficiency |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['processes']} | {row['seconds']:.1f} | {row['simulated_seconds']:.1f} | {row['difference']:+.1%} "
+        f"| {row['efficiency']:.1%} |"
+        for row in result["checks"]
+    ]
+    lines += ["", "![Efficiency by the number of replicas](images/scaling.svg)", ""]
+    lines += [
+        "| engine | replicas | minutes | efficiency | until all devices are busy | after the last part | GPU-hours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['engine']} | {row['replicas']} | {row['seconds'] / 60:,.1f} | **{row['efficiency']:.1%}** "
+        f"| {row['first_part_seconds']:.0f} s | {row['seconds'] - row['last_part_seconds']:.1f} s "
+        f"| {row['replicas'] * row['seconds'] / 3600:.1f} |"
+        for row in result["nights"]
+    ]
+
+
 GROWTH = {
     "rows": "times as many rows",
     "text_length": "words a text",
@@ -200,6 +220,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "planning": _planning,
     "tokenizing": _tokenizing,
     "growth": _growth,
+    "scaling": _scaling,
     **{f"prompts_{language}": model_tables.prompts for language in ("en", "zh")},
     **{f"models_{study}": model_tables.trainings for study in ("grid", "trainings")},
     **{

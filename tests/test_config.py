@@ -368,6 +368,15 @@ def test_options_of_the_ray_engine_go_with_it(name: str, value: object) -> None:
         config_of(**{name: value})
 
 
+@pytest.mark.parametrize("gpus", [1.5, 2.25])
+def test_gpus_are_whole_or_a_share_of_one(gpus: float) -> None:
+    with pytest.raises(UsageError, match="a share of one GPU, or whole GPUs"):
+        config_of(engine="ray", gpus_per_replica=gpus)
+    assert config_of(engine="ray", gpus_per_replica=2.0).gpus_per_replica == 2.0
+    with pytest.raises(UsageError, match="--gpus-per-replica 0 with --device cuda"):
+        config_of(engine="ray", gpus_per_replica=0, device="cuda")
+
+
 # --- identity
 
 
@@ -541,6 +550,10 @@ def test_gate_and_machine_options_are_never_compared() -> None:
         "workers": 7,
         "progress": "none",
         "log_format": "json",
+        "engine": "ray",
+        "ray_address": "10.0.0.5:6379",
+        "replicas": "4:8",
+        "gpus_per_replica": 0.5,
         "restart": True,
     }
     asked = config_of(**KEPT, **others)

@@ -106,6 +106,12 @@ class Work:
     """Indices of the parts that are this rank's; None stands for all."""
 
     @property
+    def done(self) -> dict[int, tuple[Position, bool]]:
+        """Of what is to do here: what a reader may jump over."""
+        done = self.progress.done
+        return done if self.parts is None else {index: done[index] for index in self.parts if index in done}
+
+    @property
     def is_share_done(self) -> bool:
         """Whether what is this rank's to do is committed."""
         if self.parts is None:

@@ -261,6 +261,12 @@ def _require_engine(config: ScoreConfig) -> None:
             f"--{option_name(given[0])} with --engine {config.engine}", "--engine ray", "pass it, or drop this"
         )
 
+    gpus = config.gpus_per_replica
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise UsageError(f"--gpus-per-replica is {gpus}", "a share of one GPU, or whole GPUs", "choose another")
+    if gpus == 0 and config.device.startswith("cuda"):
+        raise UsageError(f"--gpus-per-replica 0 with --device {config.device}", "a GPU to use", "drop one of them")
+
 
 def _require_windows(config: ScoreConfig) -> None:
     given = [name for name in ("window_overlap", "window_aggregate") if getattr(config, name) is not None]

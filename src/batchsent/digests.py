@@ -38,7 +38,7 @@ class DigestCache:
         self._check = check
         self._known: Records = {}
         self.learn()
-        self._told = set(self._known)
+        self._told = self._known.copy()
 
     def learn(self) -> None:
         """Take over what DIR holds by now, of other ranks also; what this run knows itself stays."""
@@ -52,9 +52,8 @@ class DigestCache:
 
     def news(self) -> Records:
         """What this run found out since it was asked last, for another process that will need it."""
-        known = self._known.copy()
-        news = {path: record for path, record in known.items() if path not in self._told}
-        self._told |= news.keys()
+        news = {path: record for path, record in self._known.copy().items() if self._told.get(path) != record}
+        self._told |= news
         return news
 
     def add(self, records: Records) -> None:
@@ -73,7 +72,7 @@ class DigestCache:
             age_seconds = time.time() - found.ctime_ns / 1e9
             if 0 <= age_seconds < _CLOCK_GRAIN_SECONDS:
                 time.sleep(_CLOCK_GRAIN_SECONDS - age_seconds)
-            with open_file(path) as stream:
+            with open_file(path, is_read_once=True) as stream:
                 sha256 = hash_stream(stream, self._check)
             after = signature(path)
             if after == found:

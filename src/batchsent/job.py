@@ -189,7 +189,10 @@ class _Run:
                 self.ledger.fail(inspection.shard, inspection.error)
         left = [i for i in inspections if i.error is None and i.shard.name not in self.ledger.entries]
         pieces = pieces_of(left, cluster.capacity(identity), rows_per_part=identity.rows_per_part, limit=identity.limit)
-        cluster.score(self.config, identity, pieces, self.store, self.ledger, self.digests, self.report, self.progress)
+        if pieces:
+            cluster.score(
+                self.config, identity, pieces, self.store, self.ledger, self.digests, self.report, self.progress
+            )
         missing = self.ledger.unfinished(shards)
         if missing:
             raise VanishedError(

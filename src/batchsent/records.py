@@ -114,7 +114,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Task:
-    """A shard, and what of it is this run's: all of it, unless there are other ranks."""
+    """A shard, and what of it is to be done here: all of it, unless ranks or replicas share it."""
 
     inspection: Inspection
     layout: Layout | None = None

@@ -222,7 +222,7 @@ class Scorer:
             shard=work.shard,
             unit=work.unit,
             digest=work.digest,
-            done=work.progress.done,
+            done=work.done,
             text_column=identity.text_column,
             kept=None if identity.keep_all else tuple(self._config.kept_columns()),
             encoding=identity.encoding,
@@ -293,14 +293,7 @@ class Scorer:
         return 1 if device == "cpu" else max(1, min(12, cores - 2))
 
     def _warn_of_unknown_tokens(self, part: Part) -> None:
-        if self._report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
-            log.warning(
-                "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
-                "choose a --model that does",
-                100 * self._report.unknown_token_count / self._report.token_count,
-                part.shard.name,
-                self._identity.model,
-            )
+        warn_of_unknown_tokens(self._report, part.shard.name, self._identity)
 
     # --- committing
 
@@ -317,13 +310,25 @@ class Scorer:
         report.scoring_seconds = time.monotonic() - began
         report.count_committed(part, bytes_between(work, part))
         progress.update(report)
+        if self._config.on_bad_row == "fail":
+            _require_no_bad_row(part)
         if work.is_share_done:
             self._done(self._tasks[work])
         if self._saves_report and time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
             self._saved_at = time.monotonic()
             report.save(self._store)
-        if self._config.on_bad_row == "fail":
-            _require_no_bad_row(part)
+
+
+def warn_of_unknown_tokens(report: RunReport, shard_name: str, identity: Identity) -> None:
+    """Say it once, when so many are unknown that the model is probably the wrong one."""
+    if report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
+        log.warning(
+            "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
+            "choose a --model that does",
+            100 * report.unknown_token_count / report.token_count,
+            shard_name,
+            identity.model,
+        )
 
 
 def _require_no_bad_row(part: ScoredPart) -> None:

@@ -86,12 +86,15 @@ def open_store(place: str | os.PathLike[str]) -> Store:
     return LocalStore(place)
 
 
-def open_file(place: str) -> BinaryIO:
-    """Open a file or an object for reading. Raises FileNotFoundError, OSError or StorageError."""
+def open_file(place: str, *, is_read_once: bool = False) -> BinaryIO:
+    """Open a file or an object for reading, or for no more than that, from its beginning to its end.
+
+    Raises FileNotFoundError, OSError or StorageError.
+    """
     if is_object(place):
         from batchsent.objects.store import open_object
 
-        return open_object(place)
+        return open_object(place, is_read_once=is_read_once)
     return Path(place).open("rb")
 
 

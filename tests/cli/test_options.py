@@ -132,7 +132,17 @@ def test_options_stand_in_the_order_of_the_fields() -> None:
 
 def test_every_option_of_this_version_is_tried_here() -> None:
     others = {"keep", "keep-all", "calibrate-prompt", "verbalizer", "restart", "window-overlap", "window-aggregate"}
+    others |= {"ray-address", "replicas", "gpus-per-replica"}
     assert AVAILABLE.keys() | NOT_YET.keys() | others == {option_name(f.name) for f in option_fields(ScoreConfig)}
+
+
+def test_a_cluster(scored: Score, refused: Refused) -> None:
+    given = ("--ray-address", "10.0.0.5:6379", "--replicas", "2:8", "--gpus-per-replica", "0.5")
+    config = scored("x.csv", "--output", "o", "--engine", "ray", *given)
+    assert (config.ray_address, config.replicas, config.gpus_per_replica) == ("10.0.0.5:6379", "2:8", 0.5)
+    job_file = job('engine = "ray"\nray-address = "10.0.0.5:6379"\nreplicas = "2:8"\ngpus-per-replica = 0.5')
+    assert scored("x.csv", "--output", "o", *job_file) == config
+    assert "--ray-address with --engine local" in refused("x.csv", "--output", "o", *given)
 
 
 def test_windows(scored: Score) -> None:

@@ -146,9 +146,10 @@ def test_a_driver_that_is_killed(start: Start, tmp_path: Path, whole: Path) -> N
 
 
 def test_a_pool_that_grows(start: Start, tmp_path: Path, whole: Path) -> None:
-    driver = start("--replicas", "1:3")
+    driver = start()  # as many as there is room for
     assert driver.wait() == 0, driver.errors
     assert published(tmp_path / "out") == published(whole)
+    assert record_of(tmp_path / "out")["device"] == "cpu, 3 replicas"
 
 
 def test_a_shard_that_cannot_be_read(start: Start, tmp_path: Path, reviews: Reviews) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from batchsent import scoring
 from batchsent.engines import encoding
 from batchsent.errors import ModelError, SettingsChangedError
-from batchsent.models import loading
+from batchsent.models import resolution
 from faults.inline import Inline, KillAfter, KilledError
 from faults.tally import Injections
 from support import published, write_csv
@@ -108,14 +109,13 @@ def test_10_model_changed_during_a_run(
 def _before(moment: str, change: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Make ``change`` before the model is checked after loading, or where a tokenizer is made still later."""
     if moment == "loaded":
-        load_model = loading.load_model
+        require_unchanged = resolution.require_unchanged
 
-        def changing(*arguments: Any, **options: Any) -> Any:
-            model = load_model(*arguments, **options)
+        def changing(*arguments: Any) -> None:
             change()
-            return model
+            require_unchanged(*arguments)
 
-        patch.setattr(loading, "load_model", changing)
+        patch.setattr(scoring, "require_unchanged", changing)
     else:
         make_encode = encoding.make_encode
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +28,12 @@ from batchsent.engines.replica import Outcome, Replica, Setup
 from batchsent.errors import BatchsentError, DeviceError, NotAvailableError, UsageError
 from batchsent.identity import Identity
 from batchsent.ledger import Ledger
+from batchsent.models.resolution import EMBEDDED, local_directory
 from batchsent.objects.uris import is_object
 from batchsent.records import Task
 from batchsent.reporting.progress import Progress, showing
 from batchsent.reporting.run_report import RunReport
-from batchsent.scoring import SAVE_INTERVAL_SECONDS
+from batchsent.scoring import SAVE_INTERVAL_SECONDS, warn_of_unknown_tokens
 from batchsent.shares import Share
 from batchsent.stages.planner import place
 from batchsent.stop import StopSignal
@@ -39,6 +41,8 @@ from batchsent.stores import Store, open_store
 
 log = logging.getLogger(__name__)
 
+TRIES = 8
+"""Of a piece, when the processes or nodes that had it died."""
 CALLS_AT_ONCE = 3
 """Of one replica: a piece is computed, one is read, one waits."""
 
@@ -73,24 +77,31 @@ def connected(config: ScoreConfig, share: Share, stop: StopSignal) -> Iterator[C
             "--engine ray needs Ray, which is not installed", "the extra 'ray'", "pip install 'batchsent[ray]'"
         ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        address = config.ray_address or os.environ.get("RAY_ADDRESS")
-        try:
-            _require_answer(address)
-            with _own_signals(), _silent():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise DeviceError(
-                f"no Ray cluster answers at {address or 'this machine'}",
-                "the address of its head, such as 10.0.0.5:6379",
-                "check --ray-address, or start one with 'ray start --head'",
-            ) from error
+    if ray.is_initialized():  # what is at work in that session when this run ends could not be stopped
+        raise UsageError(
+            "Ray is initialized in this process", "a session of the run's own", "call ray.shutdown() before"
+        )
+    address = config.ray_address or os.environ.get("RAY_ADDRESS")
+    try:
+        _require_answer(address)
+        with _own_signals(), _silent():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except RuntimeError as error:
+        raise UsageError(
+            f"the Ray cluster at {address or 'this machine'} refuses this process",
+            f"Ray {ray.__version__} and the same Python there",
+            "install the same versions everywhere",
+        ) from error
+    except (OSError, TimeoutError, ValueError, OverflowError) as error:
+        raise DeviceError(
+            f"no Ray cluster answers at {address or 'this machine'}",
+            "the address of its head, such as 10.0.0.5:6379",
+            "check --ray-address, or start one with 'ray start --head'",
+        ) from error
     try:
         yield Cluster(config, stop)
     finally:
-        if is_ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _require_answer(address: str | None) -> None:
@@ -187,6 +198,7 @@ class Cluster:
                     replicas[found.run_id] = found
                 report.failed_shards = ledger.failed
                 report.add_up(list(replicas.values()))
+                warn_of_unknown_tokens(report, "here", identity)
                 report.kept_bytes = kept_bytes + sum(replica.kept_bytes for replica in replicas.values())
                 report.device = f"{self._device}, {len(replicas)} replica{'s' * (len(replicas) != 1)}"
                 progress.update(report)
@@ -223,28 +235,37 @@ class Cluster:
         import ray
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        least, most = self._range
+        count = len(setup.pieces)
+        least, most = (None if number is None else min(number, count) for number in self._range)
+        # All that there is room for, at once; Ray adds to them when the cluster grows.
+        begin = min(count, self.capacity(setup.identity))
+        ray.data.DataContext.get_current().autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
         several: dict[str, Any] = {"enable_true_multi_threading": True}
-        options: dict[str, Any] = {}
+        # A piece that ends its process every time must not be tried for ever, and nothing be heard of it.
+        options: dict[str, Any] = {"max_task_retries": TRIES}
         if "max_concurrent_calls_per_actor" in inspect.signature(ray.data.ActorPoolStrategy).parameters:
             several["max_concurrent_calls_per_actor"] = CALLS_AT_ONCE
         else:  # before Ray 2.58
             options["max_concurrency"] = CALLS_AT_ONCE
         cpus = self._cpus(setup.identity)
-        indices = [{"index": index} for index in range(len(setup.pieces))]
-        return ray.data.from_items(indices, override_num_blocks=max(1, len(indices))).map(
-            _Actor,
-            fn_constructor_args=(ray.put(setup), cpus, self._gpus),
-            compute=ray.data.ActorPoolStrategy(
-                min_size=least,
-                max_size=most,
-                max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
-                **several,
-            ),
-            num_cpus=cpus,
-            num_gpus=self._gpus or None,
-            **options,
-        )
+        indices = [{"index": index} for index in range(count)]
+        with warnings.catch_warnings():
+            # There is no other way to say how often a piece is tried.
+            warnings.filterwarnings("ignore", message=".*ray_remote_args")
+            return ray.data.from_items(indices, override_num_blocks=count).map(
+                _Actor,
+                fn_constructor_args=(ray.put(setup), cpus, self._gpus),
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=least,
+                    max_size=most,
+                    initial_size=begin,
+                    max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+                    **several,
+                ),
+                num_cpus=cpus,
+                num_gpus=self._gpus or None,
+                **options,
+            )
 
     def _cpus(self, identity: Identity) -> float:
         """Processors of a replica: the model's threads; beside a GPU, one, so that each GPU has its replica."""
@@ -255,10 +276,11 @@ class Cluster:
     def _shipped(self, config: ScoreConfig) -> ScoreConfig:
         """``config`` as another node understands it: paths from the root, and its own device."""
         model = config.model
-        if not is_object(model) and Path(model).is_dir():
-            model = str(Path(model).resolve())
+        if model != EMBEDDED and not is_object(model) and local_directory(model).is_dir():
+            model = str(local_directory(model).resolve())
         output = str(open_store(place(config.output, "--output")).root)
-        return replace(config, model=model, output=output, device=self._device)
+        calibration = None if config.calibration is None else str(Path(config.calibration).resolve())
+        return replace(config, model=model, output=output, calibration=calibration, device=self._device)
 
 
 def _gpus_per_replica(config: ScoreConfig) -> float:
@@ -320,7 +342,11 @@ class _Actor:
 
         here = ray.get_runtime_context().get_node_id()
         node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-        self._replica = Replica(ray.get(setup), neighbours=max(1, _room(node, cpus, gpus)))
+        self._replica: Replica | None = None
+        try:
+            self._replica = Replica(ray.get(setup), neighbours=max(1, _room(node, cpus, gpus)))
+        except BatchsentError as error:  # to be said by this run in its own words, not by Ray in others
+            self._error = error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"outcome": self._replica.score(row["index"])}
+        return {"outcome": Outcome(error=self._error) if self._replica is None else self._replica.score(row["index"])}

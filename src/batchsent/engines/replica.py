@@ -75,7 +75,7 @@ class Replica:
         self._waiting: dict[int, list[Future[None]]] = {}
         self._lock = threading.Lock()
         self._is_running = False
-        self._error: BatchsentError | None = None
+        self._error: BaseException | None = None
 
     def score(self, index: int) -> Outcome:
         """Score a piece. Other threads may call it meanwhile; each gets its answer when its own piece is done."""
@@ -97,7 +97,10 @@ class Replica:
             if self._error is not None:
                 future.set_exception(self._error)
                 return future
-            self._waiting.setdefault(id(task), []).append(future)
+            waiting = self._waiting.setdefault(id(task), [])
+            waiting.append(future)
+            if len(waiting) > 1:  # handed out again, while it is at work here
+                return future
             self._tasks.add(task)
             if not self._is_running:
                 self._is_running = True
@@ -124,8 +127,7 @@ class Replica:
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            if isinstance(error, BatchsentError):
-                self._error = error
+            self._error = error
             for futures in self._waiting.values():
                 for future in futures:
                     future.set_exception(error)

@@ -8,6 +8,7 @@ shorter than it was asked for is an error, never the end of the file.
 from __future__ import annotations
 
 import io
+import threading
 from typing import TYPE_CHECKING, Any
 
 from batchsent.errors import BatchsentError, StorageError
@@ -21,8 +22,15 @@ BLOCK_BYTES = 4 << 20
 BLOCK_COUNT = 64
 """Kept a file: a Parquet file is read in as many places as there are columns."""
 
-_latest: dict[str, Any] = {}
-"""The file that was opened last: a shard is opened again and again while it is looked into, and then read."""
+
+class _Latest(threading.local):
+    """The file that was opened last: a shard is opened again and again while it is looked into, and then read."""
+
+    key = ""
+    handle: Any = None
+
+
+_latest = _Latest()
 
 
 class ObjectFile(io.RawIOBase):
@@ -31,11 +39,11 @@ class ObjectFile(io.RawIOBase):
     Raises FileNotFoundError if there is none, StorageError if the store does not answer.
     """
 
-    def __init__(self, uri: str, changed: BatchsentError, version: str = "") -> None:
+    def __init__(self, uri: str, changed: BatchsentError, version: str = "", *, is_read_once: bool = False) -> None:
         self.name = uri
         self._changed = changed
         self._position = 0
-        self._handle = _opened(uri, version)
+        self._handle = _opened(uri, version, 1 if is_read_once else BLOCK_COUNT)
         self.signature = signature_of(self._handle.details)
         self.size_bytes = self.signature.size_bytes
         if version and self.signature.version != version:
@@ -82,24 +90,24 @@ class ObjectFile(io.RawIOBase):
         return data
 
 
-def _opened(uri: str, version: str) -> Any:
-    handle = _latest.get(f"{uri} {version}") if version else None
-    if handle is None:
-        handle = _open(uri)
-        _latest.clear()
-        if version:
-            _latest[f"{uri} {version}"] = handle
+def _opened(uri: str, version: str, block_count: int) -> Any:
+    key = f"{uri} {version}"
+    if version and _latest.key == key:
+        return _latest.handle
+    handle = _open(uri, block_count)
+    if version:
+        _latest.key, _latest.handle = key, handle
     return handle
 
 
-def _open(uri: str) -> Any:
+def _open(uri: str, block_count: int) -> Any:
     with translated(uri):
         handle = file_system(uri).open(
             uri,
             "rb",
             block_size=BLOCK_BYTES,
             cache_type="blockcache",
-            cache_options={"maxblocks": BLOCK_COUNT},
+            cache_options={"maxblocks": block_count},
         )
     if handle.details["type"] != "file":  # a name below which others are: it would read as an empty file
         raise FileNotFoundError(uri)

@@ -231,6 +231,7 @@ def _not_put(uri: str, error: Exception, spool: Spool) -> Exception:
     return StorageError(f"{uri} could not be written (its pieces are gone)", "a store that keeps them", "run again")
 
 
-def open_object(uri: str) -> BinaryIO:
+def open_object(uri: str, *, is_read_once: bool = False) -> BinaryIO:
+    """See ``stores.open_file``."""
     changed = StorageError(f"{uri} changed while it was read", "one run at a time", "run again to resume")
-    return cast(BinaryIO, io.BufferedReader(ObjectFile(uri, changed), BLOCK_BYTES))
+    return cast(BinaryIO, io.BufferedReader(ObjectFile(uri, changed, is_read_once=is_read_once), BLOCK_BYTES))

@@ -7,6 +7,7 @@ objects by several threads: a request each would wait for the store each.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import resource
@@ -75,7 +76,7 @@ class ReaderProcess:
         done = 0
         while done < len(requests):
             try:
-                for answer in self._ask(requests[done : done + _INSPECTED_AT_ONCE]):
+                for answer in self._ask(_alike(requests[done : done + _INSPECTED_AT_ONCE])):
                     yield _inspection(requests[done], answer)
                     done += 1
             except ShardError as error:
@@ -144,6 +145,12 @@ class ReaderProcess:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _alike(requests: list[InspectRequest]) -> list[InspectRequest]:
+    """Of ``requests`` those at the beginning that are files, or objects: these are looked at by several threads."""
+    is_object = bool(requests[0].shard.version)
+    return list(itertools.takewhile(lambda request: bool(request.shard.version) == is_object, requests))
 
 
 def _inspection(request: InspectRequest, answer: Inspection | BatchsentError) -> Inspection:
