@@ -26,6 +26,19 @@ Steps = Generator[simpy.Event, Any, Any]
 
 
 @dataclass(frozen=True)
+class PerPart:
+    """What a step takes of a part, in seconds."""
+
+    part: float
+    row: float
+    """Of each row, beside that."""
+
+    def of(self, rows: float) -> float:
+        """A part of so many rows."""
+        return self.part + self.row * rows
+
+
+@dataclass(frozen=True)
 class Costs:
     """What each step takes, in seconds; of processor time, unless it says that it only waits."""
 
@@ -36,16 +49,17 @@ class Costs:
     """Until the first forward pass, beside the first parts' tokenizing; only waits."""
     inspect_shard: float
     open_shard: float
-    read_row: float
-    tokenize_row: float
+    read: PerPart
+    tokenize: PerPart
     device_row: float
     """Only waits: the device is nobody else's."""
-    main_row: float
+    main: PerPart
     """In the main process beside the device: order restored, batches handed over."""
-    commit_part: float
+    commit: PerPart
     commit_part_waiting: float
     """For the disk, or the store."""
-    merge_row: float
+    merge: PerPart
+    """Of each part of a shard, by whoever commits its last one."""
     publish_shard: float
     publish_shard_waiting: float
     look_shard: float
@@ -179,14 +193,14 @@ class _Run:
         rows = self.source.rows_per_part
         if shard != last:
             yield from self._busy(self.costs.open_shard)
-        yield from self._busy(self.costs.read_row * rows)
+        yield from self._busy(self.costs.read.of(rows))
         factor = max(0.2, self.chooser.gauss(1.0, self.costs.spread)) if self.costs.spread else 1.0
         yield to.put((shard, rows * factor))
         return shard
 
     def _tokenize(self, source: simpy.Store, to: simpy.Store) -> Steps:
         while (part := (yield source.get())) is not None:
-            yield from self._busy(self.costs.tokenize_row * part[1])
+            yield from self._busy(self.costs.tokenize.of(part[1]))
             yield to.put(part)
         yield to.put(None)
 
@@ -210,7 +224,7 @@ class _Run:
             before = environment.now
             if seeing_to is not None:
                 yield seeing_to
-            seeing_to = environment.process(self._busy(costs.main_row * part[1]))
+            seeing_to = environment.process(self._busy(costs.main.of(part[1])))
             if not self.cluster.is_device_ahead:
                 yield seeing_to
                 before = environment.now
@@ -220,11 +234,12 @@ class _Run:
     def _commit(self, source: simpy.Store) -> Steps:
         costs = self.costs
         while (part := (yield source.get())) is not None:
-            yield from self._busy(costs.commit_part)
+            yield from self._busy(costs.commit.of(part[1]))
             yield self.environment.timeout(costs.commit_part_waiting)
             self.parts_left[part[0]] -= 1
             if not self.parts_left[part[0]]:
-                yield from self._busy(costs.publish_shard + costs.merge_row * self.source.rows_per_shard)
+                merged = self.source.parts_per_shard * costs.merge.of(self.source.rows_per_part)
+                yield from self._busy(costs.publish_shard + merged)
                 yield self.environment.timeout(costs.publish_shard_waiting)
 
     # --- the end

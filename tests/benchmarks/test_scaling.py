@@ -6,21 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from scaling_model import Cluster, Costs, Input, Outcome, simulate
+from scaling_model import Cluster, Costs, Input, Outcome, PerPart, simulate
 
+NOTHING = PerPart(0.0, 0.0)
 FREE = Costs(
     start=0.0,
     start_waiting=0.0,
     load_model=0.0,
     inspect_shard=0.0,
     open_shard=0.0,
-    read_row=0.0,
-    tokenize_row=0.0,
+    read=NOTHING,
+    tokenize=NOTHING,
     device_row=0.001,
-    main_row=0.0,
-    commit_part=0.0,
+    main=NOTHING,
+    commit=NOTHING,
     commit_part_waiting=0.0,
-    merge_row=0.0,
+    merge=NOTHING,
     publish_shard=0.0,
     publish_shard_waiting=0.0,
     look_shard=0.0,
@@ -31,8 +32,8 @@ FREE = Costs(
 SOURCE = Input(shards=8, rows_per_shard=1_000, rows_per_part=100)
 
 
-def simulated(cluster: Cluster, **costs: float) -> Outcome:
-    return simulate(replace(FREE, **costs), SOURCE, cluster)
+def simulated(cluster: Cluster, **costs: float | PerPart) -> Outcome:
+    return simulate(replace(FREE, **costs), SOURCE, cluster)  # type: ignore[arg-type]  # each of its kind
 
 
 @pytest.mark.parametrize("pieces", [None, 1, 2])
@@ -45,25 +46,25 @@ def test_where_only_the_device_takes_time_it_is_shared_out(replicas: int, pieces
 
 
 def test_tokenizers_that_are_too_few_decide() -> None:
-    few = simulated(Cluster(2, tokenizers=1), tokenize_row=0.002)
+    few = simulated(Cluster(2, tokenizers=1), tokenize=PerPart(0.0, 0.002))
     assert few.seconds == pytest.approx(8.0 + 0.1, abs=0.11), (
         "the first part's tokenizing, or the last one's forward pass"
     )
-    enough = simulated(Cluster(2, tokenizers=3), tokenize_row=0.002)
+    enough = simulated(Cluster(2, tokenizers=3), tokenize=PerPart(0.0, 0.002))
     assert enough.seconds == pytest.approx(4.0 + 0.2, abs=0.11)
 
 
 def test_replicas_share_the_cores_that_there_are() -> None:
-    outcome = simulated(Cluster(4, tokenizers=1, cores=2), tokenize_row=0.002)
+    outcome = simulated(Cluster(4, tokenizers=1, cores=2), tokenize=PerPart(0.0, 0.002))
     assert outcome.seconds == pytest.approx(8.0, abs=0.3), "16 s of tokenizing on two cores"
     assert simulated(Cluster(4, tokenizers=1, cores=2), start=3.0).seconds == pytest.approx(6.0 + 2.0, abs=0.1)
 
 
 def test_a_device_ahead_does_not_wait_for_the_main_process() -> None:
-    assert simulated(Cluster(1, tokenizers=1), main_row=0.0005).seconds == pytest.approx(12.0)
-    ahead = simulated(Cluster(1, tokenizers=1, is_device_ahead=True), main_row=0.0005)
+    assert simulated(Cluster(1, tokenizers=1), main=PerPart(0.0, 0.0005)).seconds == pytest.approx(12.0)
+    ahead = simulated(Cluster(1, tokenizers=1, is_device_ahead=True), main=PerPart(0.0, 0.0005))
     assert ahead.seconds == pytest.approx(8.0, abs=0.1)
-    slow = simulated(Cluster(1, tokenizers=1, is_device_ahead=True), main_row=0.002)
+    slow = simulated(Cluster(1, tokenizers=1, is_device_ahead=True), main=PerPart(0.0, 0.002))
     assert slow.seconds == pytest.approx(16.0, abs=0.2), "unless that takes longer"
 
 

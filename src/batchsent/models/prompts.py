@@ -42,9 +42,7 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         "text-to-text": Wording(
             "Is the following review positive or negative? {text}", (("NEGATIVE", "negative"), ("POSITIVE", "positive"))
         ),
-        "causal": Wording(
-            "Review: {text}\nSentiment (positive or negative): ", (("NEGATIVE", "negative"), ("POSITIVE", "positive"))
-        ),
+        "causal": Wording("Review: {text}\nSentiment: ", (("NEGATIVE", "negative"), ("POSITIVE", "positive"))),
         "chat": Wording(
             "Is the sentiment of this review positive or negative? Answer with one word.\n\nReview: {text}",
             (("NEGATIVE", "Negative"), ("POSITIVE", "Positive")),
