@@ -1,4 +1,4 @@
-"""The tables of docs/models.md: what ``models.py`` and ``prompts.py`` have recorded."""
+"""The tables of docs/models.md: what ``studies.py`` and ``prompts.py`` have recorded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How good are models of each family, fine-tuned or asked, on labelled reviews?
 
-    python benchmarks/models.py sst2 chinese    # studies of studies.toml; all of them if none is named
+    python benchmarks/studies.py sst2 chinese    # studies of studies.toml; all of them if none is named
 
 Runs the commands of a study in the working folder, which has ``data/`` (``examples/prepare_data.py``) and ``models/``
 (docs/models.md says what and where from), and records what was found. A training that is over is not repeated.
