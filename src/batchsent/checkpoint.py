@@ -103,7 +103,7 @@ class Work:
     """If the file says so."""
     layout: Layout | None = None
     parts: range | None = None
-    """Indices of the parts that are this rank's; None stands for all."""
+    """Indices of the parts that are to be done here; None stands for all."""
 
     @property
     def done(self) -> dict[int, tuple[Position, bool]]:
@@ -113,7 +113,7 @@ class Work:
 
     @property
     def is_share_done(self) -> bool:
-        """Whether what is this rank's to do is committed."""
+        """Whether what is to be done here is committed."""
         if self.parts is None:
             return self.progress.is_complete
         return all(index in self.progress.parts for index in self.parts)

@@ -1,4 +1,4 @@
-"""``batchsent score``, whole: the one place that knows every stage.
+"""``batchsent score``, whole: from INPUT to ``_SUCCESS``.
 
     INPUT → planner → reader → encoder, batcher → classifier → restorer → writer → committer → DIR
 

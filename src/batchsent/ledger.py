@@ -99,7 +99,7 @@ class Ledger:
         return work
 
     def settle(self, work: Work) -> None:
-        """Finish a shard of which this rank's share is committed, if that of all others is too.
+        """Finish a shard of which what was to be done here is committed, if that of all others is too.
 
         Each rank commits first and looks then, so the last one sees all parts. If two do, they write the same.
         """
