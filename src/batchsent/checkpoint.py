@@ -193,6 +193,10 @@ class ShardEntry:
     token_count: int
     truncated_count: int
     label_counts: dict[str, int]
+    confidence_counts: tuple[int, ...]
+    """Scored rows by ``probability``, in the bins of ``distributions.CONFIDENCE_EDGES``."""
+    length_counts: tuple[int, ...]
+    """Scored rows by ``token_count``, in the bins of ``distributions.LENGTH_EDGES``."""
     output: FileEntry
     rejects: FileEntry
     input_version: str = ""
@@ -207,7 +211,8 @@ class ShardEntry:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """From the JSON of a manifest or of an entry of its own."""
         files = {name: FileEntry(**values[name]) for name in ("output", "rejects")}
-        return cls(**(values | files))
+        counts = {name: tuple(values[name]) for name in ("confidence_counts", "length_counts")}
+        return cls(**(values | files | counts))
 
 
 def save_entry(store: Store, entry: ShardEntry) -> None:
@@ -283,6 +288,8 @@ class Manifest:
             "truncated_count": sum(entry.truncated_count for entry in self.shards),
             "reject_counts": _summed(entry.reject_counts for entry in self.shards),
             "label_counts": _summed(entry.label_counts for entry in self.shards),
+            "confidence_counts": _added_up(entry.confidence_counts for entry in self.shards),
+            "length_counts": _added_up(entry.length_counts for entry in self.shards),
         }
 
     def bad_row_count(self) -> int:
@@ -297,6 +304,10 @@ def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
         for key, count in mapping.items():
             sums[key] = sums.get(key, 0) + count
     return dict(sorted(sums.items()))
+
+
+def _added_up(counts: Iterable[tuple[int, ...]]) -> list[int]:
+    return [sum(bins) for bins in zip(*counts, strict=True)]
 
 
 def load_manifest(store: Store) -> Manifest | None:

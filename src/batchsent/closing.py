@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from batchsent import checkpoint
 from batchsent.checkpoint import Manifest
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
-from batchsent.errors import BatchsentError, IncompleteError, LockedError, StorageError
+from batchsent.drift import DriftGate, drift_between
+from batchsent.errors import BatchsentError, IncompleteError, LockedError, StorageError, without_secrets
 from batchsent.ledger import Ledger
 from batchsent.records import Shard
 from batchsent.reporting.run_report import RunReport
@@ -25,8 +26,11 @@ def has_nothing_to_do(ledger: Ledger, store: Store, shards: Sequence[Shard], rep
         return False
     if not all(look_at_each(store, ledger.is_finished, shards)):
         return False
+    manifest = checkpoint.load_manifest(store)
+    if manifest is None:
+        return False
     report.end("nothing to do")
-    report.totals = ledger.manifest().totals()
+    report.count_all(manifest)
     report.kept_shard_count = len(shards)
     return True
 
@@ -41,6 +45,7 @@ class Closing:
     digests: DigestCache
     report: RunReport
     share: Share
+    drift_gate: DriftGate | None
 
     def close(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
         """Publish, unless other ranks are still to do so; the last one finds nothing missing.
@@ -76,13 +81,14 @@ class Closing:
         """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
         manifest = self.ledger.manifest()
         self.report.failed_shards = manifest.failed
-        self.report.totals = manifest.totals()
+        self.report.count_all(manifest)
         if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != {shard.name for shard in shards}:
             raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
         committer.publish_manifest(self.store, manifest)
         if manifest.failed:
             raise self._failed(manifest.failed)
         self._require_few_bad_rows(manifest)
+        self._require_little_drift(manifest)
         committer.publish_success(self.store, manifest, self.digests.is_intact)
         self.report.end("published")
 
@@ -104,3 +110,11 @@ class Closing:
                 f"at most {limit:.2%}",
                 f"look at {self.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
             )
+
+    def _require_little_drift(self, manifest: Manifest) -> None:
+        gate = self.drift_gate
+        if gate is None:
+            return
+        drift = drift_between(gate.baseline, manifest)
+        self.report.drift = {"baseline": without_secrets(gate.given), "limit": gate.limit, **asdict(drift)}
+        gate.require_below_limit(drift, self.store.root)

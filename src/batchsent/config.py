@@ -178,9 +178,20 @@ class ScoreConfig(RunConfig):
         minimum=0.0,
         maximum=1.0,
     )
-    baseline: str | None = option(None, "Manifest to compare with.", kind="gate", group=QUALITY, metavar="MANIFEST")
+    baseline: str | None = option(
+        None,
+        "manifest.json of an earlier run: how far labels, confidence and lengths have moved from it.",
+        kind="gate",
+        group=QUALITY,
+        metavar="MANIFEST",
+    )
     max_drift: float | None = option(
-        None, "Publish only below this drift.", kind="gate", group=QUALITY, metavar="X", minimum=0.0
+        None,
+        "Above this population stability index nothing is published (exit 4); 0.25 is customary.",
+        kind="gate",
+        group=QUALITY,
+        metavar="X",
+        minimum=0.0,
     )
     audit: int = option(
         0, "Score N random rows again, alone, in fp32.", kind="gate", group=QUALITY, metavar="N", minimum=0
@@ -223,6 +234,8 @@ class ScoreConfig(RunConfig):
         self.kept_columns()
         _require_windows(self)
         _require_engine(self)
+        if self.max_drift is not None and self.baseline is None:
+            raise UsageError("--max-drift without --baseline", "a manifest to compare with", "pass --baseline MANIFEST")
         self.replica_range()
         _refuse_unavailable(self)
 
@@ -279,8 +292,6 @@ def _require_windows(config: ScoreConfig) -> None:
 
 
 UNAVAILABLE_OPTIONS = (
-    "baseline",
-    "max_drift",
     "audit",
     "metrics_file",
     "report",

@@ -9,6 +9,7 @@
     │   ├── NotAvailableError      2   a documented option that this version does not have yet
     │   └── SettingsChangedError   2   DIR belongs to a run with other settings
     ├── IncompleteError            3   finished, but not everything may be published
+    ├── DriftError                 4   all is there, but held back: predictions have moved from those of another run
     ├── TemporaryError            75   the same command may succeed later
     │   ├── StorageError          75   disk full, input/output error
     │   │   └── VanishedError     75   what the run had written is gone or damaged
@@ -101,6 +102,12 @@ class IncompleteError(BatchsentError):
     """The run finished, but shards failed, rows were rejected above the limit, or files differ."""
 
     exit_code = 3
+
+
+class DriftError(BatchsentError):
+    """Everything is scored and kept, and nothing is published: the predictions have moved too far."""
+
+    exit_code = 4
 
 
 class TemporaryError(BatchsentError):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from batchsent.config import ScoreConfig
 from batchsent.options import AUTO, option_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the files under DIR; part of the fingerprint, so another version never mixes with this one."""
 
 

@@ -13,16 +13,27 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsent.closing import Closing, has_nothing_to_do
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.directory import HashFile, adopt, begin, require_free_names
-from batchsent.errors import BatchsentError, IncompleteError, StoppedError, StorageError, VanishedError
+from batchsent.drift import DriftGate
+from batchsent.errors import (
+    BatchsentError,
+    DriftError,
+    IncompleteError,
+    StoppedError,
+    StorageError,
+    VanishedError,
+    without_secrets,
+)
 from batchsent.identity import Identity
 from batchsent.ledger import Ledger
 from batchsent.machine import choose_device
+from batchsent.objects.uris import is_object
 from batchsent.preparation import inspect_shards, pieces_of, require_space, tasks_of
 from batchsent.records import Inspection, Shard
 from batchsent.reporting.progress import NoProgress, Progress
@@ -62,6 +73,8 @@ def run_job(
         shards = [shard.from_root() for shard in shards]
     report.shard_count, report.input_bytes = len(shards), sum(shard.size_bytes for shard in shards)
     report.rank, report.world_size = share.rank, share.world_size
+    report.inputs = [without_secrets(_from_root(given)) for given in config.inputs]
+    drift_gate = DriftGate.of(config)
     store.create()
     with store.lock(share):
         store.remove_orphans()
@@ -84,10 +97,14 @@ def run_job(
                 share_bytes = report.input_bytes // share.world_size
                 decide = partial(begin, store, config, digests.of_model, stop.check, input_bytes=share_bytes)
                 identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, stop.check, decide)
+            if drift_gate is not None:
+                drift_gate.require_labels(identity.labels)
             ledger = Ledger(store, identity, digests, stop.check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
-            run = _Run(config, store, identity, ledger, digests, report, stop, share, progress or NoProgress())
+            run = _Run(
+                config, store, identity, ledger, digests, report, stop, share, drift_gate, progress or NoProgress()
+            )
             try:
                 if run.begin(inspections):
                     if cluster is not None:
@@ -105,6 +122,12 @@ def run_job(
                     report.save(store)
                     digests.save()
     return report
+
+
+def _from_root(given: str) -> str:
+    """An INPUT as it can be found from another working directory."""
+    named = place(given, "INPUT")
+    return named if is_object(named) else str(Path(named).absolute())
 
 
 @contextlib.contextmanager
@@ -131,7 +154,11 @@ def _in_turn(
         return adopt(store, config, hash_file) or decide()
 
 
-_STATES: dict[type[BatchsentError], State] = {StoppedError: "stopped", IncompleteError: "not published"}
+_STATES: dict[type[BatchsentError], State] = {
+    StoppedError: "stopped",
+    IncompleteError: "not published",
+    DriftError: "held back",
+}
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,7 @@ class _Run:
     report: RunReport
     stop: StopSignal
     share: Share
+    drift_gate: DriftGate | None
     progress: Progress
 
     def begin(self, inspections: list[Inspection]) -> bool:
@@ -203,5 +231,5 @@ class _Run:
 
     def close(self, shards: list[Shard]) -> None:
         """Publish, or leave that to other ranks."""
-        closing = Closing(self.config, self.store, self.ledger, self.digests, self.report, self.share)
+        closing = Closing(self.config, self.store, self.ledger, self.digests, self.report, self.share, self.drift_gate)
         closing.close(shards, self.stop.check)

@@ -309,6 +309,7 @@ class Scorer:
         report.stage_seconds.writing += time.monotonic() - started
         report.scoring_seconds = time.monotonic() - began
         report.count_committed(part, bytes_between(work, part))
+        report.mark()
         progress.update(report)
         if self._config.on_bad_row == "fail":
             _require_no_bad_row(part)

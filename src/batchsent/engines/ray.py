@@ -198,6 +198,7 @@ class Cluster:
                     replicas[found.run_id] = found
                 report.failed_shards = ledger.failed
                 report.add_up(list(replicas.values()))
+                report.mark()
                 warn_of_unknown_tokens(report, "here", identity)
                 report.kept_bytes = kept_bytes + sum(replica.kept_bytes for replica in replicas.values())
                 report.device = f"{self._device}, {len(replicas)} replica{'s' * (len(replicas) != 1)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from socket import gethostname
 from typing import Any
@@ -22,18 +23,22 @@ def latest_runs(store: Store, *, is_published: bool) -> list[tuple[RunReport, st
     is of other input.
     """
     found: dict[int, tuple[RunReport, str]] = {}
-    for name in reversed(store.list(RUNS)):
-        record = _read(store, name)
-        if record is None:
-            continue
-        run = _as_report(record)
+    for run, updated_at in recorded_runs(store):
         newest = next(iter(found.values()), (run, ""))[0]
         if run.world_size != newest.world_size or (found and run.state == "published" and not is_published):
             break
-        found.setdefault(run.rank, (run, str(record.get("updated_at", ""))))
+        found.setdefault(run.rank, (run, updated_at))
         if len(found) == run.world_size:
             break
     return list(found.values())
+
+
+def recorded_runs(store: Store) -> Iterator[tuple[RunReport, str]]:
+    """Every run's record and when it was written, the run that began last first."""
+    for name in reversed(store.list(RUNS)):
+        record = _read(store, name)
+        if record is not None:
+            yield _as_report(record), str(record.get("updated_at", ""))
 
 
 def _read(store: Store, name: str) -> dict[str, Any] | None:
@@ -92,7 +97,7 @@ def state_of_world(runs: list[RunReport], states: list[str]) -> str:
     if running:
         return f"running: {len(running)} of {count} ranks"
     for run in sorted(runs, key=lambda run: run.rank):
-        if run.state in ("failed", "not published"):
+        if run.state in ("failed", "not published", "held back"):
             return f"{run.state}: rank {run.rank}/{count}: {run.message}"
     open_ranks = [str(rank) for rank, state in enumerate(states) if state not in ("share done", "published")]
     if open_ranks:

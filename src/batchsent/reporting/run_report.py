@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,13 +15,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from batchsent.checkpoint import RUNS
+from batchsent.checkpoint import RUNS, Manifest
 from batchsent.identity import SCHEMA_VERSION
 from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
-State = Literal["running", "published", "share done", "nothing to do", "not published", "stopped", "failed"]
+State = Literal[
+    "running", "published", "share done", "nothing to do", "not published", "held back", "stopped", "failed"
+]
 
 _LIBRARIES = ("batchsent", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "huggingface-hub")
 
@@ -37,6 +40,9 @@ _COUNTS = (
     "rerun_count",
     "committed_bytes",
 )
+
+
+TIMELINE_POINTS = 200
 
 
 def library_versions(*more: str) -> dict[str, str]:
@@ -85,6 +91,8 @@ class RunReport:
     pid: int = field(default_factory=os.getpid)
     device: str = ""
     versions: dict[str, str] = field(default_factory=library_versions)
+    inputs: list[str] = field(default_factory=list)
+    """INPUT..., as absolute paths and URIs."""
 
     record_count: int = 0
     """Records committed by this run."""
@@ -101,6 +109,8 @@ class RunReport:
     rerun_count: int = 0
     """Texts run again in fp32."""
     stage_seconds: StageSeconds = field(default_factory=StageSeconds)
+    timeline: list[tuple[float, int]] = field(default_factory=list)
+    """(seconds of scoring, records committed by then), at most TIMELINE_POINTS of them."""
 
     shard_count: int = 0
     kept_shard_count: int = 0
@@ -115,6 +125,11 @@ class RunReport:
     """Of the input: what earlier runs had committed."""
     totals: dict[str, Any] = field(default_factory=dict)
     """What the manifest counts in the whole of DIR, once it is written."""
+    manifest_sha256: str = ""
+    """Of that manifest."""
+    drift: dict[str, Any] = field(default_factory=dict)
+    """From which baseline, with which limit, and how far; empty without one."""
+    _timeline_gap: float = 0.0
     _warned: bool = False
 
     @property
@@ -184,12 +199,27 @@ class RunReport:
             self.reject_counts[reason] = self.reject_counts.get(reason, 0) + count
         self.committed_bytes += size_bytes
 
+    def count_all(self, manifest: Manifest) -> None:
+        """Everything in DIR is finished, or has failed."""
+        self.totals = manifest.totals()
+        self.manifest_sha256 = hashlib.sha256(manifest.to_json()).hexdigest()
+
+    def mark(self) -> None:
+        """Note how far the run is by now."""
+        if self.timeline and self.scoring_seconds - self.timeline[-1][0] < self._timeline_gap:
+            return
+        if len(self.timeline) == TIMELINE_POINTS:
+            self.timeline = self.timeline[1::2]
+            self._timeline_gap = self.timeline[-1][0] / len(self.timeline)
+        self.timeline.append((round(self.scoring_seconds, 3), self.record_count))
+
     def copy(self) -> RunReport:
         """As it is now, while other threads count on."""
         return replace(
             self,
             reject_counts=self.reject_counts.copy(),
             failed_shards=self.failed_shards.copy(),
+            timeline=self.timeline.copy(),
             stage_seconds=replace(self.stage_seconds),
         )
 

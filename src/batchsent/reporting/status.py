@@ -22,6 +22,7 @@ from batchsent.identity import Identity
 from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
 from batchsent.reporting.ranks import added_up, latest_runs, lines_of_ranks, rank_states, state_of_world
 from batchsent.reporting.run_report import RunReport
+from batchsent.reporting.summary import drift_line
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
@@ -62,6 +63,8 @@ def status_lines(store: Store, identity: Identity | None) -> Lines:
         lines += manifest_lines(manifest)
     else:
         lines += _committed_lines(read_committed(store, run), run)
+    if run is not None and run.drift:
+        lines.append(("drift", drift_line(run.drift)))
     if run is not None:
         is_running = is_locked and ("running" in ranks if ranks else run.state == "running")
         lines += _run_lines(run, max(updated_at for _, updated_at in records), is_running=is_running)
@@ -100,7 +103,7 @@ def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_lo
             )
         case "stopped":
             return run.message
-        case "failed" | "not published":
+        case "failed" | "not published" | "held back":
             return f"{run.state}: {run.message}"
         case _:
             return f"not published: {checkpoint.SUCCESS} is missing or damaged; run the same command again"

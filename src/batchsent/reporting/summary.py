@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from batchsent.errors import without_secrets
 from batchsent.reporting.progress import spoken_seconds
 from batchsent.reporting.run_report import RunReport
@@ -24,6 +26,8 @@ def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
                     ", ".join(f"{count:,} {reason}" for reason, count in totals["reject_counts"].items()),
                 )
             )
+    if report.drift:
+        lines.append(("drift", drift_line(report.drift)))
     shards = f"{report.shard_count:,}"
     if report.kept_shard_count:
         shards += f", {report.kept_shard_count:,} finished before"
@@ -34,6 +38,13 @@ def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
         lines += _work_lines(report)
     lines.append(("time", f"{spoken_seconds(report.seconds)}, {spoken_seconds(report.scoring_seconds)} of it scoring"))
     return lines
+
+
+def drift_line(drift: dict[str, Any]) -> str:
+    """How far the predictions have moved, from what, and what was allowed."""
+    limit = "" if drift["limit"] is None else f", limit {drift['limit']}"
+    indices = ", ".join(f"{name} {drift[name]:.3f}" for name in ("labels", "confidence", "lengths"))
+    return f"{indices} from {drift['baseline']}{limit}"
 
 
 def _work_lines(report: RunReport) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batchsent import checkpoint, success
 from batchsent.checkpoint import FileEntry, Manifest, PartFile, ShardEntry, Work
+from batchsent.distributions import CONFIDENCE_EDGES, LENGTH_EDGES, histogram
 from batchsent.errors import BatchsentError, ShardError, VanishedError
 from batchsent.identity import Identity
 from batchsent.records import Shard
@@ -27,8 +28,10 @@ from batchsent.schema import (
     KEPT_PREFIX,
     LABEL,
     OUR_COLUMNS,
+    PROBABILITY,
     REASON,
     REJECT_SCHEMA,
+    TOKEN_COUNT,
     TRUNCATED,
     json_array,
     json_type,
@@ -80,6 +83,8 @@ def commit_shard(
         token_count=sum(part.state.token_count for part in parts),
         truncated_count=counts.truncated,
         label_counts={label: counts.labels.get(label, 0) for label in identity.labels},
+        confidence_counts=tuple(counts.confidences.tolist()),
+        length_counts=tuple(counts.lengths.tolist()),
         output=_file_entry(output),
         rejects=_file_entry(rejects),
         input_version=digest.signature.version,
@@ -118,6 +123,8 @@ class _Counts:
         self.truncated = 0
         self.rejects: dict[str, int] = {}
         self.labels: dict[str, int] = {}
+        self.confidences = histogram(np.empty(0), CONFIDENCE_EDGES)
+        self.lengths = histogram(np.empty(0), LENGTH_EDGES)
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,8 @@ def _output_rows(part: pa.Table, kept: list[_KeptColumn], schema: pa.Schema, cou
     counts.truncated += pc.sum(scored.column(TRUNCATED)).as_py() or 0
     for label, count in value_counts(scored.column(LABEL).cast(pa.string())).items():
         counts.labels[label] = counts.labels.get(label, 0) + count
+    counts.confidences += histogram(scored.column(PROBABILITY).to_numpy(), CONFIDENCE_EDGES)
+    counts.lengths += histogram(scored.column(TOKEN_COUNT).to_numpy(), LENGTH_EDGES)
     return pa.table(columns, names=schema.names).cast(schema)
 
 

@@ -1,0 +1,35 @@
+"""``batchsent publish``"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(name="publish")
+@click.argument("directory", metavar="DIR")
+@click.option("--accept-drift", is_flag=True, help="You have looked at how far the predictions have moved. Required.")
+def command(directory: str, accept_drift: bool) -> None:
+    """Publish what the drift gate held back (exit 4 of 'batchsent score').
+
+    Look first: 'batchsent status DIR' says what has moved. Nothing is scored again, and only what was held back can
+    be published: after any other error the run has to be finished.
+
+    \b
+    batchsent publish scored --accept-drift
+    """
+    from batchsent.acceptance import accept_drift as accept
+    from batchsent.errors import UsageError
+    from batchsent.reporting.summary import summary_lines
+    from batchsent.stages.planner import place
+    from batchsent.stores import open_store
+
+    if not accept_drift:
+        raise UsageError(
+            f"publish {directory} without --accept-drift",
+            "somebody who has looked at how far the predictions have moved",
+            f"see 'batchsent status {directory}', then pass --accept-drift",
+        )
+    report = accept(open_store(place(directory, "DIR")))
+    lines = summary_lines(report, directory)
+    width = max(len(name) for name, _ in lines)
+    click.echo("\n".join(f"{name:>{width}}  {value}" for name, value in lines))
