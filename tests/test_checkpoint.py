@@ -69,6 +69,8 @@ def entry_of(shard: str = "a.csv", **values: Any) -> ShardEntry:
         "token_count": 40,
         "truncated_count": 1,
         "label_counts": {"NEGATIVE": 1, "POSITIVE": 2},
+        "confidence_counts": (0, 1, 2),
+        "length_counts": (3, 0, 0),
         "output": FileEntry(f"{shard}.parquet", "b" * 64, 1000),
         "rejects": FileEntry(f"_batchsent/rejects/{shard}.parquet", "c" * 64, 500),
     }
@@ -324,6 +326,8 @@ def test_totals() -> None:
         "truncated_count": 2,
         "reject_counts": {"empty_text": 2, "invalid_json": 1},
         "label_counts": {"NEGATIVE": 1, "POSITIVE": 5},
+        "confidence_counts": [0, 2, 4],
+        "length_counts": [6, 0, 0],
     }
     assert json.loads(MANIFEST_OF_TWO.to_json())["totals"] == totals
     assert MANIFEST_OF_TWO.bad_row_count() == 1

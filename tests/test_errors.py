@@ -20,6 +20,7 @@ EXIT_CODES = {
     "NotAvailableError": 2,
     "SettingsChangedError": 2,
     "IncompleteError": 3,
+    "DriftError": 4,
     "TemporaryError": 75,
     "StorageError": 75,
     "VanishedError": 75,
@@ -49,7 +50,9 @@ def test_the_tree() -> None:
     parents = {name: cls.__mro__[1].__name__ for name, cls in CLASSES.items()}
     assert parents == {
         "BatchsentError": "Exception",
-        **dict.fromkeys(["UsageError", "IncompleteError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"),
+        **dict.fromkeys(
+            ["UsageError", "IncompleteError", "DriftError", "TemporaryError", *CODES_OF_THEIR_OWN], "BatchsentError"
+        ),
         "ConversionError": "ModelError",
         **dict.fromkeys(
             ["InputError", "ModelError", "CompilationError", "NotAvailableError", "SettingsChangedError"], "UsageError"

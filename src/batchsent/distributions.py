@@ -13,5 +13,5 @@ LENGTH_EDGES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 
 
 
 def histogram(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """How many of ``values`` (n,) lie in each bin: up to and with the first edge, ..., above the last (len(edges) + 1,)."""
+    """How many of ``values`` lie in each of len(edges) + 1 bins: up to the first edge, ..., above the last."""
     return np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)

@@ -1,9 +1,9 @@
 """How far a run's predictions have moved from those of another run: the population stability index.
 
-For two sets of rows counted over the same bins, with shares a and b, it is the sum over the bins of (a - b) ln(a / b):
-the relative entropy of one to the other, both ways. 0 for equal shares; by convention, below 0.1 nothing of note has
-moved, above 0.25 much has (Siddiqi 2006, Credit Risk Scorecards). Between two samples of n and m rows of the same source
-over k bins about (k - 1) (1/n + 1/m) is to be expected by chance alone (Yurdakul 2018), so small runs need a higher limit.
+For two sets of rows that are counted over the same bins, with shares a and b, it is the sum over the bins of
+(a - b) ln(a / b): the relative entropy of one to the other, both ways. It is 0 for equal shares; by convention, below
+0.1 nothing of note has moved, above 0.25 much has (Siddiqi 2006, Credit Risk Scorecards). Between two samples of n and
+m rows of one source over k bins, chance alone makes about (k - 1) (1/n + 1/m) of it (Yurdakul 2018).
 """
 
 from __future__ import annotations
