@@ -267,3 +267,14 @@ def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         open_store("gs://bucket/x")
     access._file_system.cache_clear()
     assert caught.value.exit_code == 2
+
+
+def test_folders_are_listed_without_what_lies_below_them(cloud: Cloud) -> None:
+    """A run that resumes has thousands of parts, a thousand a request, in a few units."""
+    store = ObjectStore(f"{cloud.bucket()}/out")
+    for index in range(30):
+        store.publish_bytes(f"parts/u{index % 2}/{index}", b"x")
+    cloud.proxy.begin()
+    assert store.folders("parts") == ["u0", "u1"]
+    (request,) = cloud.proxy.requests
+    assert "delimiter=" in request.path

@@ -153,3 +153,18 @@ def below(uri: str, beginning: str = "") -> dict[str, dict[str, Any]]:
     names = {key.removeprefix(f"{root}/"): details for key, details in found.items() if key.startswith(f"{root}/")}
     # A name that ends with '/' is what a console makes where somebody asks for a folder.
     return {name: names[name] for name in sorted(names) if not name.endswith("/") and names[name]["type"] == "file"}
+
+
+def right_in(uri: str) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the objects right in ``uri``, sorted; what lies below the folders is not listed."""
+    system = file_system(uri)
+    root = system._strip_protocol(uri)
+    with translated(uri, "listed"):
+        try:
+            found = system.ls(root, detail=True)
+        except FileNotFoundError:
+            return [], []
+    # A key that ends with '/' is what a console makes where somebody asks for a folder.
+    names = {details["name"].rstrip("/"): details["type"] for details in found if details["name"] != f"{root}/"}
+    own = sorted((name.removeprefix(f"{root}/"), kind) for name, kind in names.items() if name.startswith(f"{root}/"))
+    return [name for name, kind in own if kind == "directory"], [name for name, kind in own if kind == "file"]

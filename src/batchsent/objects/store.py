@@ -152,11 +152,11 @@ class ObjectStore:
 
     def folders(self, folder: str) -> Sequence[str]:
         """Names of the folders right in ``folder``, sorted; empty if there is no such folder."""
-        return sorted({name.partition("/")[0] for name in access.below(self.path(folder)) if "/" in name})
+        return access.right_in(self.path(folder))[0]
 
     def list(self, folder: str) -> list[str]:
         """Names of the objects right in ``folder``, sorted; empty if there is no such folder."""
-        return [name for name in access.below(self.path(folder)) if "/" not in name]
+        return access.right_in(self.path(folder))[1]
 
     def below(self, folder: str) -> Iterator[str]:
         """Names of all objects below ``folder``, relative to it."""
