@@ -271,7 +271,7 @@ def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_folders_are_listed_without_what_lies_below_them(cloud: Cloud) -> None:
     """A run that resumes has thousands of parts, a thousand a request, in a few units."""
-    store = ObjectStore(f"{cloud.bucket()}/out")
+    store = open_store(f"{cloud.bucket()}/out")
     for index in range(30):
         store.publish_bytes(f"parts/u{index % 2}/{index}", b"x")
     cloud.proxy.begin()
