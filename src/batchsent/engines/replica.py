@@ -69,7 +69,6 @@ class Replica:
             stop,
             neighbours=neighbours,
             done=self._finish,
-            saves_report=False,
         )
         self._tasks = Tasks()
         self._waiting: dict[int, list[Future[None]]] = {}
