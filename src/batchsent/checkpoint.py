@@ -265,7 +265,7 @@ class Audit:
 
     def __str__(self) -> str:
         count, clearly = self.changed_label_count, self.clearly_changed_label_count
-        changed = f"{count:,} label{'s' * (count != 1)} changed" + (f", {clearly:,} of them clearly" if clearly else "")
+        changed = f"{count:,} label{'s' * (count != 1)} changed" + (f", {clearly:,} clearly" if clearly else "")
         difference = f"{self.largest_difference:.2g} (limit {self.limit:g})"
         return f"{self.row_count:,} rows, largest difference {difference}, {changed}"
 
