@@ -30,6 +30,7 @@ from batchsent.ledger import Ledger
 from batchsent.models.resolution import EMBEDDED, local_directory
 from batchsent.objects.uris import is_object
 from batchsent.records import Task
+from batchsent.reporting import logs
 from batchsent.reporting.progress import Progress, showing
 from batchsent.reporting.recorder import Recorder
 from batchsent.reporting.run_report import RunReport
@@ -186,7 +187,7 @@ class Cluster:
         kept_bytes = report.kept_bytes
         log.info("scoring %d pieces on up to %d replicas", len(pieces), self.capacity(identity))
         with showing(progress, report):
-            for outcome in self._outcomes(Setup(self._shipped(config), identity, pieces)):
+            for outcome in self._outcomes(Setup(self._shipped(config), identity, pieces, report.run_id)):
                 if outcome.error is not None:
                     raise outcome.error
                 for name, why in outcome.failed.items():
@@ -342,8 +343,10 @@ class _Actor:
         here = ray.get_runtime_context().get_node_id()
         node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
         self._replica: Replica | None = None
+        given: Setup = ray.get(setup)
+        logs.configure(given.config.log_format, given.run_id, quiet=given.config.progress == "none")
         try:
-            self._replica = Replica(ray.get(setup), neighbours=max(1, _room(node, cpus, gpus)))
+            self._replica = Replica(given, neighbours=max(1, _room(node, cpus, gpus)))
         except BatchsentError as error:  # to be said by this run in its own words, not by Ray in others
             self._error = error
 

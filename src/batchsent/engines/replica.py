@@ -31,6 +31,7 @@ class Setup:
     config: ScoreConfig
     identity: Identity
     pieces: list[list[Task]]
+    run_id: str
 
 
 @dataclass(frozen=True)

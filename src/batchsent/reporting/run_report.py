@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from batchsent.checkpoint import RUNS, Manifest
 from batchsent.identity import SCHEMA_VERSION, Identity
 from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
+from batchsent.reporting.logs import new_run_id
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
@@ -54,11 +54,6 @@ def library_versions(*more: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def new_run_id() -> str:
-    """Sorts by time, and is one of its kind."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 @dataclass
