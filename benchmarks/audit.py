@@ -37,7 +37,8 @@ def main() -> None:
     for model in arguments.model:
         for item in arguments.data:
             name, _, rest = item.partition("=")
-            texts = _texts(*rest.rsplit(":", 1), arguments.rows)
+            path, column = rest.rsplit(":", 1)
+            texts = _texts(path, column, arguments.rows)
             for backend, precision in _ways(model):
                 found = _audited(texts, model=model, backend=backend, precision=precision)
                 row = {"model": Path(model).name, "data": name, "backend": backend, "precision": precision}

@@ -81,7 +81,7 @@ def _run_job(
     share: Share,
     metrics: MetricsFile | None,
 ) -> RunReport:
-    began = time.monotonic()
+    began, check = time.monotonic(), partial(_check, stop, metrics)
     store = open_store(place(config.output, "--output"))
     shards = plan_shards(config.inputs, store.root)
     if config.engine == "ray":
@@ -93,7 +93,7 @@ def _run_job(
     store.create()
     with store.lock(share):
         store.remove_orphans()
-        digests = DigestCache(store, stop.check)
+        digests = DigestCache(store, check)
         identity = adopt(store, config, digests.of_model)
         if identity is not None:
             report.settle(identity)
@@ -103,7 +103,7 @@ def _run_job(
                 with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
                     digests.save()
                 return report
-        with ReaderProcess(stop.check) as reader, _cluster(config, share, stop) as cluster:
+        with ReaderProcess(check) as reader, _cluster(config, share, stop) as cluster:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
             if share.local_rank is not None:
@@ -112,12 +112,12 @@ def _run_job(
                 identity = cluster.begin(config, input_bytes=report.input_bytes)
             elif identity is None:
                 share_bytes = report.input_bytes // share.world_size
-                decide = partial(begin, store, config, digests.of_model, stop.check, input_bytes=share_bytes)
-                identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, stop.check, decide)
+                decide = partial(begin, store, config, digests.of_model, check, input_bytes=share_bytes)
+                identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, check, decide)
             report.settle(identity)
             if drift_gate is not None:
                 drift_gate.require_labels(identity.labels)
-            ledger = Ledger(store, identity, digests, stop.check)
+            ledger = Ledger(store, identity, digests, check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
             recorder = Recorder(store, report, metrics)
@@ -139,6 +139,13 @@ def _run_job(
                     report.save(store)
                     digests.save()
     return report
+
+
+def _check(stop: StopSignal, metrics: MetricsFile | None) -> None:
+    """Called wherever the run waits: stop it if it shall stop, and say that it is alive."""
+    stop.check()
+    if metrics is not None:
+        metrics.write_in_time()
 
 
 def _from_root(given: str) -> str:

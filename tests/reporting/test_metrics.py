@@ -17,11 +17,12 @@ from prometheus_client.openmetrics import parser as openmetrics
 from batchsent import storage
 from batchsent.checkpoint import SUCCESS
 from batchsent.config import ScoreConfig
-from batchsent.errors import IncompleteError, InputError, StorageError, UsageError
+from batchsent.errors import IncompleteError, InputError, StoppedError, StorageError, UsageError
 from batchsent.reporting import metrics, recorder
 from batchsent.reporting.progress import NoProgress
 from batchsent.reporting.run_report import RunReport
 from batchsent.shares import ALONE, Share
+from batchsent.stop import StopSignal
 from support import write_csv
 
 Score = Callable[..., RunReport]
@@ -35,7 +36,7 @@ def read(path: Path) -> Samples:
     found = []
     for parse in (openmetrics.text_string_to_metric_families, parser.text_string_to_metric_families):
         samples: Samples = {}
-        for family in parse(text):  # type: ignore[no-untyped-call]
+        for family in parse(text):
             for sample in family.samples:
                 labels = {name: value for name, value in sample.labels.items() if name not in ("output", "rank")}
                 samples[sample.name, tuple(sorted(labels.items()))] = sample.value
@@ -132,6 +133,31 @@ def test_it_is_replaced_while_the_run_goes(
     assert list(tmp_path.glob(".*")) == []
 
 
+class Stopped(StopSignal):
+    """A signal that came before the run had begun."""
+
+    def check(self) -> None:
+        raise StoppedError(15)
+
+
+def test_it_says_that_the_run_is_alive_where_nothing_is_scored(
+    score: Score, tmp_path: Path, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = write_csv(tmp_path / "r.csv", reviews(20)), tmp_path / "m.prom"
+    found: list[Samples] = []
+
+    def looked_at(stream: Any, check: Callable[[], None]) -> str:
+        sha256 = storage.hash_stream(stream, check)
+        found.append(read(file))
+        return sha256
+
+    monkeypatch.setattr(metrics, "INTERVAL_SECONDS", -1.0)
+    monkeypatch.setattr("batchsent.digests.hash_stream", looked_at)
+    score(path, output=tmp_path / "out", metrics_file=str(file))
+    written = [value(samples, "last_update_timestamp_seconds") for samples in found]
+    assert len(set(written)) == len(written) >= 3  # the model's files and the shard
+
+
 def test_a_run_that_fails_says_so_and_keeps_when_one_succeeded(
     score: Score, tmp_path: Path, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +175,7 @@ def test_a_run_that_fails_says_so_and_keeps_when_one_succeeded(
         ([tmp_path / "nothing.csv"], {}, InputError, 2, "failed"),
         ([bad], {}, IncompleteError, 3, "not published"),
         ([path], {"load_model": broken}, RuntimeError, 1, "failed"),
+        ([path], {"stop": Stopped()}, StoppedError, 143, "stopped"),
     ):
         with pytest.raises(error):
             score(*arguments, output=tmp_path / f"out{code}", metrics_file=str(file), **options)

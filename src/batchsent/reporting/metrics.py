@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTERVAL_SECONDS = 5.0
+"""Between two writings, while the run goes."""
 PREFIX = "batchsent"
 LAST_SUCCESS = f"{PREFIX}_last_success_timestamp_seconds"
 
@@ -61,7 +63,7 @@ class MetricsFile:
         """Of several ranks each has a file of its own: the rank stands before the extension."""
         self._path = _path_of(str(config.metrics_file), share)
         self._report = report
-        self._began = time.monotonic()
+        self._began = self._written_at = time.monotonic()
         self._exit_code: int | None = None
         output = config.output if "://" in config.output else str(Path(config.output).absolute())
         self._labels = {"output": without_secrets(output)}
@@ -83,10 +85,16 @@ class MetricsFile:
 
     def write(self) -> None:
         """Say how far the run is by now. That it cannot be said does not end the run."""
+        self._written_at = time.monotonic()
         try:
             write_file(self._path, self._text())
         except BatchsentError as error:
             self._warn(error)
+
+    def write_in_time(self) -> None:
+        """The same, if that was not done just now; also where nothing is scored, that the run is alive."""
+        if time.monotonic() - self._written_at > INTERVAL_SECONDS:
+            self.write()
 
     def end(self, exit_code: int) -> None:
         """Say how the run ended."""
@@ -122,7 +130,8 @@ class MetricsFile:
         report = self._report
         state: State = report.state
         if self._exit_code is not None and state == "running":
-            state = "failed"  # before it had a DIR to say so in
+            # Before it had a DIR to say so in.
+            state = "stopped" if self._exit_code > 128 else "failed"
         yield self._info()
         states = {name: float(name == state) for name in get_args(State)}
         yield _gauge("run_state", "1 for the state that the run is in.", states, by="state")

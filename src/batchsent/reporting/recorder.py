@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 
-from batchsent.reporting.metrics import MetricsFile
+from batchsent.reporting.metrics import INTERVAL_SECONDS, MetricsFile
 from batchsent.reporting.run_report import RunReport
 from batchsent.stores import Store
-
-INTERVAL_SECONDS = 5.0
-"""Between two writings; ``batchsent status`` reads what is in DIR."""
 
 
 class Recorder:
@@ -27,6 +24,6 @@ class Recorder:
         self._report.save(self._store)
 
     def record_in_time(self) -> None:
-        """Write it, if that was not done just now."""
+        """Write it, if that was not done just now; ``batchsent status`` reads what is in DIR."""
         if time.monotonic() - self._recorded_at > INTERVAL_SECONDS:
             self.record()
