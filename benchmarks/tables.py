@@ -209,9 +209,24 @@ GROWTH = {
     "duplicates": "share that repeat another",
 }
 
+
+def _audit(result: Result) -> list[str]:
+    lines = [
+        f"| {row['model']} | {row['data']} | {row['row_count']:,} | {row['backend']} | {row['precision']} "
+        f"| {row['largest_difference']:.1e} | {row['changed_label_count']:,} | {row['limit']:g} |"
+        for row in result["rows"]
+    ]
+    return [
+        "| model | data | rows | by | precision | largest difference | labels changed | limit of `--audit` |",
+        "|---|---|---|---|---|---|---|---|",
+        *lines,
+    ]
+
+
 TABLES: dict[str, Callable[[Result], list[str]]] = {
     "equality": _equality,
     "accuracy": _accuracy,
+    "audit": _audit,
     "memory": _memory,
     "overhead": _overhead,
     "kills": _kills,

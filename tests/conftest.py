@@ -14,6 +14,7 @@ from batchsent.config import ScoreConfig
 from batchsent.job import run_job
 from batchsent.reporting.run_report import RunReport
 from batchsent.shares import ALONE, Share
+from batchsent.stop import StopSignal
 from support import WORDS, make_bert
 
 Score = Callable[..., RunReport]
@@ -67,12 +68,13 @@ def score(tiny_model: Path) -> Score:
         load_model: Any = None,
         progress: Any = None,
         share: Share = ALONE,
+        stop: StopSignal | None = None,
         **options: Any,
     ) -> RunReport:
         defaults: dict[str, Any] = {"model": str(tiny_model), "precision": "fp32", "threads": 1, "device": "cpu"}
         defaults |= {"backend": "torch", "rows_per_part": 50}
         config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
-        return run_job(config, load_model=load_model, progress=progress, share=share)
+        return run_job(config, load_model=load_model, progress=progress, share=share, stop=stop)
 
     return run
 

@@ -247,6 +247,30 @@ def finished_among(store: Store, shard_names: Iterable[str]) -> set[str]:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What scoring random rows again, each alone in fp32, has shown of what is published."""
+
+    row_count: int
+    largest_difference: float
+    """Of a probability; 1 where a row is not of its text, or its text has no prediction in fp32."""
+    changed_label_count: int
+    clearly_changed_label_count: int
+    """Of these: where in fp32 the two most probable labels are further apart than twice the limit."""
+    limit: float
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether no probability differs by more than the limit."""
+        return self.largest_difference <= self.limit
+
+    def __str__(self) -> str:
+        count, clearly = self.changed_label_count, self.clearly_changed_label_count
+        changed = f"{count:,} label{'s' * (count != 1)} changed" + (f", {clearly:,} clearly" if clearly else "")
+        difference = f"{self.largest_difference:.2g} (limit {self.limit:g})"
+        return f"{self.row_count:,} rows, largest difference {difference}, {changed}"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that is in DIR, in the order of the shards' names."""
 
@@ -254,6 +278,8 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     failed: dict[str, str] = field(default_factory=dict)
     """Shard → why it could not be scored."""
+    audit: Audit | None = None
+    """Of just these shards; None if there was none."""
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``, with a checksum over the rest: it is trusted without ``_SUCCESS``."""
@@ -261,6 +287,7 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "fingerprint": self.fingerprint,
             "totals": self.totals(),
+            **({"audit": asdict(self.audit)} if self.audit else {}),
             "failed": self.failed,
             "shards": [asdict(entry) for entry in self.shards],
         }
@@ -275,7 +302,8 @@ class Manifest:
             if checksum_of(content) != checksum:
                 raise ValueError("the checksum does not fit the content")
             shards = tuple(ShardEntry.from_dict(values) for values in content["shards"])
-            return cls(content["fingerprint"], shards, content["failed"])
+            audit = Audit(**content["audit"]) if "audit" in content else None
+            return cls(content["fingerprint"], shards, content["failed"], audit)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a manifest: {error!r}") from error
 
@@ -291,6 +319,13 @@ class Manifest:
             "confidence_counts": _added_up(entry.confidence_counts for entry in self.shards),
             "length_counts": _added_up(entry.length_counts for entry in self.shards),
         }
+
+    def has_audit_of(self, count: int) -> bool:
+        """Whether so many rows were audited and passed, or all that there are."""
+        if self.audit is None:
+            return count == 0
+        wanted = min(count, sum(entry.row_count for entry in self.shards))
+        return self.audit.is_passed and self.audit.row_count >= wanted
 
     def bad_row_count(self) -> int:
         """Rejected rows that count against ``--max-reject-rate``: all but empty texts."""

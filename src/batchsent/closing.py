@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from batchsent import checkpoint
-from batchsent.checkpoint import Manifest
+from batchsent.audit import Auditor
+from batchsent.checkpoint import Audit, Manifest
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.drift import DriftGate, drift_between
@@ -20,14 +21,19 @@ from batchsent.stages import committer
 from batchsent.stores import Store, look_at_each
 
 
-def has_nothing_to_do(ledger: Ledger, store: Store, shards: Sequence[Shard], report: RunReport) -> bool:
-    """Whether ``_SUCCESS`` vouches for just these shards, unchanged; if so, the report says it."""
+def has_nothing_to_do(
+    ledger: Ledger, store: Store, shards: Sequence[Shard], report: RunReport, *, audit_count: int
+) -> bool:
+    """Whether ``_SUCCESS`` vouches for just these shards, unchanged, and so many rows of them were audited.
+
+    If so, the report says it.
+    """
     if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
         return False
     if not all(look_at_each(store, ledger.is_finished, shards)):
         return False
     manifest = checkpoint.load_manifest(store)
-    if manifest is None:
+    if manifest is None or not manifest.has_audit_of(audit_count):
         return False
     report.end("nothing to do")
     report.count_all(manifest)
@@ -46,6 +52,7 @@ class Closing:
     report: RunReport
     share: Share
     drift_gate: DriftGate | None
+    auditor: Auditor
 
     def close(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
         """Publish, unless other ranks are still to do so; the last one finds nothing missing.
@@ -81,13 +88,16 @@ class Closing:
         """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
         manifest = self.ledger.manifest()
         self.report.failed_shards = manifest.failed
-        self.report.count_all(manifest)
         if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != {shard.name for shard in shards}:
             raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
+        obstacle = self._obstacle(manifest)
+        if obstacle is None:
+            manifest = replace(manifest, audit=self._audit(manifest, shards))
+            obstacle = self._failed_audit(manifest.audit)
+        self.report.count_all(manifest)
         committer.publish_manifest(self.store, manifest)
-        if manifest.failed:
-            raise self._failed(manifest.failed)
-        self._require_few_bad_rows(manifest)
+        if obstacle is not None:
+            raise obstacle
         self._require_little_drift(manifest)
         committer.publish_success(self.store, manifest, self.digests.is_intact)
         self.report.end("published")
@@ -99,17 +109,38 @@ class Closing:
             "mend or remove them and run again: the others are kept",
         )
 
-    def _require_few_bad_rows(self, manifest: Manifest) -> None:
-        bad, total = manifest.bad_row_count(), self.report.totals["record_count"]
+    def _obstacle(self, manifest: Manifest) -> IncompleteError | None:
+        """What speaks against publishing what was scored, without a look at it: shards that failed, bad rows."""
+        if manifest.failed:
+            return self._failed(manifest.failed)
+        totals = manifest.totals()
+        bad, total = manifest.bad_row_count(), totals["record_count"]
         limit = 0.0 if self.config.on_bad_row == "fail" else self.config.max_reject_rate
-        if bad > limit * total:
-            counts = self.report.totals["reject_counts"].items()
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
-            raise IncompleteError(
-                f"{bad:,} of {total:,} records are bad ({reasons})",
-                f"at most {limit:.2%}",
-                f"look at {self.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
-            )
+        if bad <= limit * total:
+            return None
+        counts = totals["reject_counts"].items()
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
+        return IncompleteError(
+            f"{bad:,} of {total:,} records are bad ({reasons})",
+            f"at most {limit:.2%}",
+            f"look at {self.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
+        )
+
+    def _audit(self, manifest: Manifest, shards: Sequence[Shard]) -> Audit | None:
+        """Of ``manifest``: the one that DIR records, if these are the shards that it was of; else a new one."""
+        recorded = checkpoint.load_manifest(self.store)
+        if recorded is not None and recorded.shards == manifest.shards and recorded.has_audit_of(self.config.audit):
+            return recorded.audit
+        return self.auditor.audit(manifest, shards) if self.config.audit else None
+
+    def _failed_audit(self, audit: Audit | None) -> IncompleteError | None:
+        if audit is None or audit.is_passed:
+            return None
+        return IncompleteError(
+            f"the audit found probabilities that are not those of the text alone in fp32 ({audit})",
+            f"differences up to {audit.limit:g}, as precision {self.auditor.identity.precision} makes them",
+            "score again with --restart, in a higher --precision or on another machine",
+        )
 
     def _require_little_drift(self, manifest: Manifest) -> None:
         gate = self.drift_gate

@@ -194,7 +194,12 @@ class ScoreConfig(RunConfig):
         minimum=0.0,
     )
     audit: int = option(
-        0, "Score N random rows again, alone, in fp32.", kind="gate", group=QUALITY, metavar="N", minimum=0
+        0,
+        "Score N random rows again, each alone in fp32; exit 3 if they differ by too much.",
+        kind="gate",
+        group=QUALITY,
+        metavar="N",
+        minimum=0,
     )
 
     workers: int | Auto = option(
@@ -225,7 +230,11 @@ class ScoreConfig(RunConfig):
     )
     log_format: str = option("text", "Format of log lines.", kind="machine", group=MACHINE, choices=("text", "json"))
     metrics_file: str | None = option(
-        None, "OpenMetrics file, replaced atomically.", kind="machine", group=MACHINE, metavar="FILE"
+        None,
+        "Counts for Prometheus (OpenMetrics), replaced every few seconds.",
+        kind="machine",
+        group=MACHINE,
+        metavar="FILE",
     )
     report: str | None = option(None, "Write the HTML report here.", kind="machine", group=MACHINE, metavar="FILE")
 
@@ -291,11 +300,7 @@ def _require_windows(config: ScoreConfig) -> None:
         )
 
 
-UNAVAILABLE_OPTIONS = (
-    "audit",
-    "metrics_file",
-    "report",
-)
+UNAVAILABLE_OPTIONS = ("report",)
 """Of the contract, but not of this version; asked for, they are refused rather than ignored."""
 
 

@@ -68,6 +68,21 @@ class BatchsentError(Exception):
         return "; ".join(filter(None, [found, expected and f"expected {expected}", remedy]))
 
 
+def exit_code_of(error: BaseException) -> int:
+    """What the command returns for ``error``, whoever raised it."""
+    match error:
+        case BatchsentError():
+            return error.exit_code
+        case PermissionError():
+            return 2
+        case OSError():
+            return 75
+        case KeyboardInterrupt():
+            return 130
+        case _:
+            return 1
+
+
 class UsageError(BatchsentError):
     """The command line, the job file or the input cannot be right."""
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchsent.audit import Auditor
 from batchsent.closing import Closing, has_nothing_to_do
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
@@ -36,7 +37,9 @@ from batchsent.machine import choose_device
 from batchsent.objects.uris import is_object
 from batchsent.preparation import inspect_shards, pieces_of, require_space, tasks_of
 from batchsent.records import Inspection, Shard
+from batchsent.reporting.metrics import MetricsFile, metrics_of
 from batchsent.reporting.progress import NoProgress, Progress
+from batchsent.reporting.recorder import Recorder
 from batchsent.reporting.run_report import RunReport, State
 from batchsent.scoring import LoadModel, Scorer, Tasks
 from batchsent.shares import ALONE, Share
@@ -64,9 +67,21 @@ def run_job(
     ``share`` says which part of it to score where other ranks do the rest; the last of them publishes. ``load_model``
     stands in for the real model in measurements of everything else.
     """
-    began = time.monotonic()
     report = report or RunReport()
-    stop = stop or StopSignal()
+    with metrics_of(config, share, report) as metrics:
+        return _run_job(config, progress or NoProgress(), stop or StopSignal(), load_model, report, share, metrics)
+
+
+def _run_job(
+    config: ScoreConfig,
+    progress: Progress,
+    stop: StopSignal,
+    load_model: LoadModel | None,
+    report: RunReport,
+    share: Share,
+    metrics: MetricsFile | None,
+) -> RunReport:
+    began, check = time.monotonic(), partial(_check, stop, metrics)
     store = open_store(place(config.output, "--output"))
     shards = plan_shards(config.inputs, store.root)
     if config.engine == "ray":
@@ -78,15 +93,17 @@ def run_job(
     store.create()
     with store.lock(share):
         store.remove_orphans()
-        digests = DigestCache(store, stop.check)
+        digests = DigestCache(store, check)
         identity = adopt(store, config, digests.of_model)
-        if identity is not None and has_nothing_to_do(Ledger(store, identity, digests), store, shards, report):
-            committer.confirm_success(store)
-            report.seconds = time.monotonic() - began
-            with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
-                digests.save()
-            return report
-        with ReaderProcess(stop.check) as reader, _cluster(config, share, stop) as cluster:
+        if identity is not None:
+            report.settle(identity)
+            if has_nothing_to_do(Ledger(store, identity, digests), store, shards, report, audit_count=config.audit):
+                committer.confirm_success(store)
+                report.seconds = time.monotonic() - began
+                with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
+                    digests.save()
+                return report
+        with ReaderProcess(check) as reader, _cluster(config, share, stop) as cluster:
             # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
             inspections = inspect_shards(reader, shards, config)
             if share.local_rank is not None:
@@ -95,23 +112,23 @@ def run_job(
                 identity = cluster.begin(config, input_bytes=report.input_bytes)
             elif identity is None:
                 share_bytes = report.input_bytes // share.world_size
-                decide = partial(begin, store, config, digests.of_model, stop.check, input_bytes=share_bytes)
-                identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, stop.check, decide)
+                decide = partial(begin, store, config, digests.of_model, check, input_bytes=share_bytes)
+                identity = decide() if share.is_whole else _in_turn(store, config, digests.of_model, check, decide)
+            report.settle(identity)
             if drift_gate is not None:
                 drift_gate.require_labels(identity.labels)
-            ledger = Ledger(store, identity, digests, stop.check)
+            ledger = Ledger(store, identity, digests, check)
             require_free_names(store, (shard for shard in shards if shard.name not in ledger.listed))
             require_space(store, identity, [i for i in inspections if i.shard.name not in ledger.listed])
-            run = _Run(
-                config, store, identity, ledger, digests, report, stop, share, drift_gate, progress or NoProgress()
-            )
+            recorder = Recorder(store, report, metrics)
+            run = _Run(config, store, identity, ledger, digests, report, recorder, stop, share, drift_gate, progress)
             try:
                 if run.begin(inspections):
                     if cluster is not None:
                         run.score_on(cluster, inspections)
                     else:
                         run.score_here(reader, inspections, load_model)
-                    run.close(shards)
+                    run.close(reader, shards)
             except BatchsentError as error:
                 report.end(_STATES.get(type(error), "failed"), str(error))
                 raise
@@ -122,6 +139,13 @@ def run_job(
                     report.save(store)
                     digests.save()
     return report
+
+
+def _check(stop: StopSignal, metrics: MetricsFile | None) -> None:
+    """Called wherever the run waits: stop it if it shall stop, and say that it is alive."""
+    stop.check()
+    if metrics is not None:
+        metrics.write_in_time()
 
 
 def _from_root(given: str) -> str:
@@ -171,6 +195,7 @@ class _Run:
     ledger: Ledger
     digests: DigestCache
     report: RunReport
+    recorder: Recorder
     stop: StopSignal
     share: Share
     drift_gate: DriftGate | None
@@ -180,11 +205,12 @@ class _Run:
         """Take back what DIR promised; False where other ranks have published while this one began."""
         if not self.share.is_whole:
             self.ledger.refresh()
-            if has_nothing_to_do(self.ledger, self.store, [i.shard for i in inspections], self.report):
+            shards = [inspection.shard for inspection in inspections]
+            if has_nothing_to_do(self.ledger, self.store, shards, self.report, audit_count=self.config.audit):
                 return False
         committer.begin_changes(self.store, self.identity.fingerprint)
         self.ledger.refresh()  # what a rank that published until just now has finished, it has also cleared
-        self.report.save(self.store)
+        self.recorder.record()
         return True
 
     def score_here(self, reader: ReaderProcess, inspections: list[Inspection], load_model: LoadModel | None) -> None:
@@ -203,6 +229,7 @@ class _Run:
             self.stop,
             load_model=load_model,
             neighbours=self.share.local_world_size,
+            record=self.recorder.record_in_time,
         )
         scorer.score(reader, Tasks(tasks), self.progress)
 
@@ -219,7 +246,7 @@ class _Run:
         pieces = pieces_of(left, cluster.capacity(identity), rows_per_part=identity.rows_per_part, limit=identity.limit)
         if pieces:
             cluster.score(
-                self.config, identity, pieces, self.store, self.ledger, self.digests, self.report, self.progress
+                self.config, identity, pieces, self.ledger, self.digests, self.report, self.progress, self.recorder
             )
         missing = self.ledger.unfinished(shards)
         if missing:
@@ -229,7 +256,11 @@ class _Run:
                 "run again to resume",
             )
 
-    def close(self, shards: list[Shard]) -> None:
+    def close(self, reader: ReaderProcess, shards: list[Shard]) -> None:
         """Publish, or leave that to other ranks."""
-        closing = Closing(self.config, self.store, self.ledger, self.digests, self.report, self.share, self.drift_gate)
+        record = self.recorder.record_in_time
+        auditor = Auditor(self.config, self.store, self.identity, self.digests, reader, self.stop, record)
+        closing = Closing(
+            self.config, self.store, self.ledger, self.digests, self.report, self.share, self.drift_gate, auditor
+        )
         closing.close(shards, self.stop.check)

@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_TOKEN_LIMIT = 0.2
 """Share of unknown tokens above which the model probably does not know the language."""
-SAVE_INTERVAL_SECONDS = 5.0
-"""Between two writings of ``runs/<id>.json``, which ``batchsent status`` reads."""
 
 LoadModel = Callable[[Identity, Path, str], "Model"]
 
@@ -74,7 +72,7 @@ class Tasks:
         return self._left[0] if self._left else None
 
 
-def _nothing(_task: Task) -> None:
+def _nothing(*_: object) -> None:
     """Nobody waits for it."""
 
 
@@ -94,12 +92,12 @@ class Scorer:
         load_model: LoadModel | None = None,
         neighbours: int = 1,
         done: Callable[[Task], None] = _nothing,
-        saves_report: bool = True,
+        record: Callable[[], None] = _nothing,
     ) -> None:
         """``neighbours`` is how many such processes share this machine's processors.
 
         ``done`` is called when all of a task is committed, or has failed; on the thread that writes or reads.
-        ``saves_report``: for ``batchsent status`` to see; a replica's is part of another one.
+        ``record`` is called after each part, when the report has it.
         """
         self._config = config
         self._store = store
@@ -111,11 +109,10 @@ class Scorer:
         self._load_model = load_model or partial(loading.load_model, check=stop.check)
         self._neighbours = neighbours
         self._done = done
-        self._saves_report = saves_report
+        self._record = record
         self._tasks: dict[Work, Task] = {}
         self._found: tuple[str, ModelSource] | None = None
         self._model: Model | None = None
-        self._saved_at = time.monotonic()
 
     def score(self, reader: ReaderProcess, tasks: Tasks, progress: Progress) -> None:
         """Do what is left to do of ``tasks``."""
@@ -309,15 +306,14 @@ class Scorer:
         report.stage_seconds.writing += time.monotonic() - started
         report.scoring_seconds = time.monotonic() - began
         report.count_committed(part, bytes_between(work, part))
+        report.finished_shard_count = len(self._ledger.entries)
         report.mark()
         progress.update(report)
         if self._config.on_bad_row == "fail":
             _require_no_bad_row(part)
         if work.is_share_done:
             self._done(self._tasks[work])
-        if self._saves_report and time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
-            self._saved_at = time.monotonic()
-            report.save(self._store)
+        self._record()
 
 
 def warn_of_unknown_tokens(report: RunReport, shard_name: str, identity: Identity) -> None:

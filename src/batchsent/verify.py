@@ -74,6 +74,8 @@ def _manifest_problems(manifest: Manifest, data: bytes, success: bytes) -> Itera
         yield f"{changed} was changed: {checkpoint.SUCCESS} is not the SHA-256 of {checkpoint.MANIFEST}"
     for shard in manifest.failed:
         yield f"{checkpoint.MANIFEST} lists {shard} as failed, so nothing should have been published"
+    if manifest.audit is not None and not manifest.audit.is_passed:
+        yield f"{checkpoint.MANIFEST} has an audit that failed, so nothing should have been published"
 
 
 def _config_problems(config: bytes | None, manifest: Manifest) -> Iterator[str]:

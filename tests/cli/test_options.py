@@ -39,17 +39,17 @@ AVAILABLE: dict[str, tuple[str, object]] = {
     "on-bad-row": ("fail", "fail"),
     "max-reject-rate": ("0.25", 0.25),
     "baseline": ("m.json", "m.json"),
-    "audit": ("0", 0),
+    "audit": ("100", 100),
     "device": ("cpu", "cpu"),
     "workers": ("3", 3),
     "engine": ("local", "local"),
     "progress": ("none", "none"),
     "log-format": ("json", "json"),
+    "metrics-file": ("m.prom", "m.prom"),
 }
 """Options that take one value: as it is written, and as it arrives."""
 
 NOT_YET: dict[str, str] = {
-    "metrics-file": "m.txt",
     "report": "r.html",
 }
 

@@ -193,7 +193,7 @@ def test_nothing_to_do_loads_no_model(start: Start, tmp_path: Path, tiny_model: 
         (["r.csv", "--text-column", "txt"], 2, "column 'txt' is not in r.csv (it has: text, id); did you mean"),
         (["r.csv", "--model", "./no-such-model"], 2, "./no-such-model is not a directory"),
         (["r.csv", "--device", "cuda:9"], 2, "--device cuda:9"),
-        (["r.csv", "--audit", "5"], 2, "--audit is not available in this version"),
+        (["r.csv", "--metrics-file", "none/m.prom"], 2, "--metrics-file none/m.prom: none is not a directory"),
         (["r.csv", "--config", "bad.toml"], 2, "bad.toml is not TOML"),
         (["r.csv", "--no-such-option"], 2, "No such option"),
         (["broken.parquet"], 3, "1 of 1 shards failed (broken.parquet is not readable as Parquet"),

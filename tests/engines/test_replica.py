@@ -62,7 +62,7 @@ def setup_of(source: Path, out: Path, model: Path, *, replica_count: int = 2) ->
         inspections = inspect_shards(reader, shards, config)
     identity = begin(store, config, DigestCache(store).of_model, lambda: None, input_bytes=1)
     left = [inspection for inspection in inspections if inspection.error is None]
-    return Setup(config, identity, pieces_of(left, replica_count, rows_per_part=50, limit=None))
+    return Setup(config, identity, pieces_of(left, replica_count, rows_per_part=50, limit=None), "run")
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"]  # wherever it stands
     try:
-        code = cli.main(words, prog_name="batchsent", standalone_mode=False)
+        is_debug = len(words) < len(given)
+        code = cli.main(words, prog_name="batchsent", standalone_mode=False, obj=is_debug)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.exceptions.Exit as ended:
@@ -74,11 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
         drop_output()
         code = 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
-        if len(words) < len(given):
+        if is_debug:
             click.echo(without_secrets(traceback.format_exc()), err=True, nl=False)
-        code, message = _explained(error)
-        # Not all are errors of ours: click quotes an argument, a library an address.
-        click.echo(f"error: {' '.join(without_secrets(message).split())}", err=True)
+        code, message = explained(error)
+        click.echo(f"error: {message}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -87,8 +87,14 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _explained(error: Exception) -> tuple[int, str]:
+def explained(error: Exception) -> tuple[int, str]:
     """Exit code and one line."""
+    # Not all are errors of ours: click quotes an argument, a library an address.
+    code, message = _explained(error)
+    return code, " ".join(without_secrets(message).split())
+
+
+def _explained(error: Exception) -> tuple[int, str]:
     match error:
         case BatchsentError():
             return error.exit_code, str(error)

@@ -67,9 +67,8 @@ def _run(config: EvaluateConfig) -> None:
     from batchsent.evaluation.run import evaluate
     from batchsent.reporting import logs
     from batchsent.reporting.progress import choose_progress
-    from batchsent.reporting.run_report import new_run_id
 
-    logs.configure("text", new_run_id(), quiet=config.scoring.progress == "none")
+    logs.configure("text", logs.new_run_id(), quiet=config.scoring.progress == "none")
     evaluation = evaluate(config, make_progress=lambda: choose_progress(config.scoring.progress), stop=stop)
     for line in report_lines(evaluation):
         click.echo(line)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -27,8 +30,34 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     batchsent score reviews.csv --output scored
     batchsent score dumps/ --output scored --text-column body --keep id --keep stars=rating
     """
-    config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
-    run(config)
+    with _lines_in(options["log_format"], options["progress"]):
+        config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
+        run(config)
+
+
+@contextlib.contextmanager
+def _lines_in(log_format: str, progress: str) -> Iterator[None]:
+    """As JSON also what others print to stderr, and the line of an error, which main would print otherwise."""
+    if log_format != "json":
+        yield
+        return
+    from batchsent.cli import explained
+    from batchsent.reporting import logs
+
+    logs.configure(log_format, logs.new_run_id(), quiet=True)  # until there is a run
+    try:
+        # A bar is for a person, who asked for it.
+        with contextlib.nullcontext() if progress == "bar" else logs.printed_lines_logged():
+            yield
+    except (BrokenPipeError, click.exceptions.Exit):
+        raise
+    except Exception as error:
+        code, message = explained(error)
+        is_debug = click.get_current_context().obj
+        logging.getLogger("batchsent").log(
+            logging.ERROR, "error: %s", message, extra={"exit_code": code}, exc_info=error if is_debug else None
+        )
+        raise click.exceptions.Exit(code) from error
 
 
 def run(config: ScoreConfig) -> None:
@@ -47,8 +76,9 @@ def run(config: ScoreConfig) -> None:
 
     share = share_from(os.environ)
     report = RunReport()
-    # Bars of several ranks on one terminal would paint over each other.
-    progress = choose_progress("log" if config.progress == "auto" and not share.is_whole else config.progress)
+    # Bars of several ranks on one terminal would paint over each other, and over JSON.
+    has_bar = share.is_whole and config.log_format != "json"
+    progress = choose_progress("log" if config.progress == "auto" and not has_bar else config.progress)
     # 'none' leaves warnings: what was asked for is silence about progress.
     logs.configure(config.log_format, report.run_id, quiet=config.progress == "none", share=share)
     try:
@@ -78,8 +108,6 @@ def _print_summary(report: Any, config: ScoreConfig) -> None:
     if config.progress == "none":
         return
     if config.log_format == "json":
-        import logging
-
         logging.getLogger("batchsent").info("summary", extra={"summary": report.to_dict()})
         return
     from batchsent.reporting.summary import summary_lines

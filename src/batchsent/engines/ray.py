@@ -14,7 +14,6 @@ import queue
 import signal
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,13 +30,15 @@ from batchsent.ledger import Ledger
 from batchsent.models.resolution import EMBEDDED, local_directory
 from batchsent.objects.uris import is_object
 from batchsent.records import Task
+from batchsent.reporting import logs
 from batchsent.reporting.progress import Progress, showing
+from batchsent.reporting.recorder import Recorder
 from batchsent.reporting.run_report import RunReport
-from batchsent.scoring import SAVE_INTERVAL_SECONDS, warn_of_unknown_tokens
+from batchsent.scoring import warn_of_unknown_tokens
 from batchsent.shares import Share
 from batchsent.stages.planner import place
 from batchsent.stop import StopSignal
-from batchsent.stores import Store, open_store
+from batchsent.stores import open_store
 
 log = logging.getLogger(__name__)
 
@@ -174,19 +175,19 @@ class Cluster:
         config: ScoreConfig,
         identity: Identity,
         pieces: list[list[Task]],
-        store: Store,
         ledger: Ledger,
         digests: DigestCache,
         report: RunReport,
         progress: Progress,
+        recorder: Recorder,
     ) -> None:
         """Have all ``pieces`` scored and committed. Raises what ended a replica's work, if anything did."""
         shards = {task.shard.name: task.shard for piece in pieces for task in piece}
         replicas: dict[str, RunReport] = {}
-        kept_bytes, saved_at = report.kept_bytes, time.monotonic()
+        kept_bytes = report.kept_bytes
         log.info("scoring %d pieces on up to %d replicas", len(pieces), self.capacity(identity))
         with showing(progress, report):
-            for outcome in self._outcomes(Setup(self._shipped(config), identity, pieces)):
+            for outcome in self._outcomes(Setup(self._shipped(config), identity, pieces, report.run_id)):
                 if outcome.error is not None:
                     raise outcome.error
                 for name, why in outcome.failed.items():
@@ -203,9 +204,7 @@ class Cluster:
                 report.kept_bytes = kept_bytes + sum(replica.kept_bytes for replica in replicas.values())
                 report.device = f"{self._device}, {len(replicas)} replica{'s' * (len(replicas) != 1)}"
                 progress.update(report)
-                if time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS:
-                    saved_at = time.monotonic()
-                    report.save(store)
+                recorder.record_in_time()
 
     def _outcomes(self, setup: Setup) -> Iterator[Outcome]:
         """One of each piece, as they come. Ray waits where no signal is looked at, so on a thread of its own."""
@@ -344,8 +343,10 @@ class _Actor:
         here = ray.get_runtime_context().get_node_id()
         node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
         self._replica: Replica | None = None
+        given: Setup = ray.get(setup)
+        logs.configure(given.config.log_format, given.run_id, quiet=given.config.progress == "none")
         try:
-            self._replica = Replica(ray.get(setup), neighbours=max(1, _room(node, cpus, gpus)))
+            self._replica = Replica(given, neighbours=max(1, _room(node, cpus, gpus)))
         except BatchsentError as error:  # to be said by this run in its own words, not by Ray in others
             self._error = error
 

@@ -31,6 +31,7 @@ class Setup:
     config: ScoreConfig
     identity: Identity
     pieces: list[list[Task]]
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ class Replica:
             stop,
             neighbours=neighbours,
             done=self._finish,
-            saves_report=False,
         )
         self._tasks = Tasks()
         self._waiting: dict[int, list[Future[None]]] = {}

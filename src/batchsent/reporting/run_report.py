@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from batchsent.checkpoint import RUNS, Manifest
-from batchsent.identity import SCHEMA_VERSION
+from batchsent.identity import SCHEMA_VERSION, Identity
 from batchsent.records import EncodedPart, Part, Predictions, ScoredPart
+from batchsent.reporting.logs import new_run_id
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
 
@@ -56,11 +56,6 @@ def library_versions(*more: str) -> dict[str, str]:
     return versions
 
 
-def new_run_id() -> str:
-    """Sorts by time, and is one of its kind."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
 @dataclass
 class StageSeconds:
     """Time spent in each stage. Reading and tokenizing run beside the forward passes, in other processes."""
@@ -90,6 +85,9 @@ class RunReport:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     device: str = ""
+    model: str = ""
+    precision: str = ""
+    """This and the model as ``config.json`` has them, once there is one."""
     versions: dict[str, str] = field(default_factory=library_versions)
     inputs: list[str] = field(default_factory=list)
     """INPUT..., as absolute paths and URIs."""
@@ -115,6 +113,8 @@ class RunReport:
     shard_count: int = 0
     kept_shard_count: int = 0
     """Shards that earlier runs had finished."""
+    finished_shard_count: int = 0
+    """These and those that were finished since, as far as this process has seen."""
     failed_shards: dict[str, str] = field(default_factory=dict)
     input_bytes: int = 0
     share_bytes: int | None = None
@@ -129,6 +129,8 @@ class RunReport:
     """Of that manifest."""
     drift: dict[str, Any] = field(default_factory=dict)
     """From which baseline, with which limit, and how far; empty without one."""
+    audit: dict[str, Any] = field(default_factory=dict)
+    """What the manifest holds of an audit; empty without one."""
     _timeline_gap: float = 0.0
     _warned: bool = False
 
@@ -157,6 +159,10 @@ class RunReport:
     def done_bytes(self) -> int:
         """Of the input: what is committed."""
         return self.kept_bytes + self.committed_bytes
+
+    def settle(self, identity: Identity) -> None:
+        """The settings of DIR are known."""
+        self.model, self.precision = identity.model, identity.precision
 
     def end(self, state: State, message: str = "") -> None:
         """The run is over."""
@@ -201,7 +207,9 @@ class RunReport:
 
     def count_all(self, manifest: Manifest) -> None:
         """Everything in DIR is finished, or has failed."""
+        self.finished_shard_count = len(manifest.shards)
         self.totals = manifest.totals()
+        self.audit = asdict(manifest.audit) if manifest.audit else {}
         self.manifest_sha256 = hashlib.sha256(manifest.to_json()).hexdigest()
 
     def mark(self) -> None:

@@ -174,7 +174,8 @@ def manifest_lines(manifest: Manifest) -> Lines:
     if failed > FAILURES_SHOWN:
         lines.append(("failed", f"... and {failed - FAILURES_SHOWN:,} more, in {checkpoint.MANIFEST}"))
     lines.append(("records", f"{totals['record_count']:,}, {totals['row_count']:,} of them scored"))
-    return lines + _reject_lines(totals["reject_counts"])
+    lines += _reject_lines(totals["reject_counts"])
+    return [*lines, ("audit", str(manifest.audit))] if manifest.audit else lines
 
 
 def _committed_lines(committed: Committed, run: RunReport | None) -> Lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchsent.checkpoint import Audit
 from batchsent.errors import without_secrets
 from batchsent.reporting.progress import spoken_seconds
 from batchsent.reporting.run_report import RunReport
@@ -26,6 +27,8 @@ def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
                     ", ".join(f"{count:,} {reason}" for reason, count in totals["reject_counts"].items()),
                 )
             )
+    if report.audit:
+        lines.append(("audit", str(Audit(**report.audit))))
     if report.drift:
         lines.append(("drift", drift_line(report.drift)))
     shards = f"{report.shard_count:,}"
