@@ -294,7 +294,6 @@ def _require_windows(config: ScoreConfig) -> None:
 UNAVAILABLE_OPTIONS = (
     "audit",
     "metrics_file",
-    "report",
 )
 """Of the contract, but not of this version; asked for, they are refused rather than ignored."""
 
