@@ -77,7 +77,6 @@ NOT_YET = {
     "max_drift": (0.1, 0.0),
     "audit": (5,),
     "metrics_file": ("metrics.txt",),
-    "report": ("report.html",),
 }
 
 
@@ -341,8 +340,8 @@ def test_what_does_not_exist_yet_is_refused_by_name(name: str, value: object) ->
 
 def test_everything_that_does_not_exist_is_named_at_once() -> None:
     with pytest.raises(NotAvailableError) as caught:
-        config_of(audit=3, baseline="manifest.json", report="report.html")
-    for name in ("--audit", "--baseline", "--report"):
+        config_of(audit=3, metrics_file="metrics.txt")
+    for name in ("--audit", "--metrics-file"):
         assert name in str(caught.value)
 
 
@@ -555,6 +554,7 @@ def test_gate_and_machine_options_are_never_compared() -> None:
         "replicas": "4:8",
         "gpus_per_replica": 0.5,
         "restart": True,
+        "report": "report.html",
     }
     asked = config_of(**KEPT, **others)
     assert changed_fields(asked, identity_of()) == []

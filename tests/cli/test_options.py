@@ -44,6 +44,7 @@ AVAILABLE: dict[str, tuple[str, object]] = {
     "engine": ("local", "local"),
     "progress": ("none", "none"),
     "log-format": ("json", "json"),
+    "report": ("r.html", "r.html"),
 }
 """Options that take one value: as it is written, and as it arrives."""
 
@@ -51,7 +52,6 @@ NOT_YET: dict[str, str] = {
     "baseline": "m.json",
     "max-drift": "0.1",
     "metrics-file": "m.txt",
-    "report": "r.html",
 }
 
 

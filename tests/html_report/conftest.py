@@ -64,7 +64,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(folder / "a.csv", texts, stars=stars)
     with (folder / "a.csv").open("a", encoding="utf-8", newline="") as file:
         file.write(f'"",4\r\n{CANARY} one,5,too many,{CANARY}\r\n"{CANARY}" after a quote,1\r\n   ,2\r\n')
-    lines = [f'{{"text": "{GOOD}", "stars": 5}}', f'{{"text": "{CANARY}', f'{{"text": 17, "stars": 2}}']
+    lines = [f'{{"text": "{GOOD}", "stars": 5}}', f'{{"text": "{CANARY}', '{"text": 17, "stars": 2}']
     (folder / "sub").mkdir()
     (folder / "sub/b.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     pq.write_table(

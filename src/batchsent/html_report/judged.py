@@ -24,6 +24,7 @@ class QualitySection:
     """(true label, answer, rows): the most frequent, where there is no matrix."""
     reliability: Figure
     meanings: list[tuple[str, str]]
+    """(label, values of the column that stand for it)"""
     left_out: str
 
 
@@ -51,7 +52,7 @@ def quality_section(quality: Quality, column: str) -> QualitySection:
             ("accuracy", f"{quality.accuracy:.1%}", "right of the labelled rows"),
             ("macro F1", f"{quality.macro_f1:.3f}", "mean over the labels"),
             ("micro F1", f"{quality.micro_f1:.3f}", "over all answers"),
-            ("calibration error", f"{quality.calibration_error:.3f}", "mean gap of probability and share right"),
+            ("calibration error", f"{quality.calibration_error:.3f}", "probability against share right"),
             ("log loss", f"{quality.log_loss:.3f}", "less is better"),
             ("Brier score", f"{quality.brier:.3f}", f"{scale}, less is better"),
         ],
@@ -69,9 +70,16 @@ def quality_section(quality: Quality, column: str) -> QualitySection:
         matrix=matrix,
         confusions=confusions,
         reliability=_reliability_figure(quality),
-        meanings=list(quality.meanings.items()),
+        meanings=_meanings(quality),
         left_out=_left_out(quality, column),
     )
+
+
+def _meanings(quality: Quality) -> list[tuple[str, str]]:
+    by_label: dict[str, list[str]] = {}
+    for value, label in quality.meanings.items():
+        by_label.setdefault(label, []).append(value)
+    return [(label, ", ".join(values)) for label, values in by_label.items()]
 
 
 def _metric(value: float | None) -> str:

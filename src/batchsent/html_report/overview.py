@@ -49,24 +49,22 @@ def head_of(findings: Findings, quality: Quality | str | None) -> Head:
     word = next((known for known in _STATES if state.startswith(known)), state)
     totals = findings.totals
     records, rows = totals["record_count"], totals["row_count"]
-    rejected = sum(totals["reject_counts"].values())
+    rejected, cut = sum(totals["reject_counts"].values()), totals["truncated_count"]
     numbers = [
         ("records", f"{records:,}", f"in {shards_line(findings)}"),
         ("scored", f"{rows:,}", f"{percent(rows, records)} of the records"),
         ("rejected", f"{rejected:,}", f"{percent(rejected, records)} of the records"),
-        ("truncated", percent(totals["truncated_count"], rows), f"{totals['truncated_count']:,} texts were cut"),
+        ("truncated", percent(cut, rows), f"{cut:,} text{'s' * (cut != 1)} cut"),
     ]
     runs = findings.scoring_runs
     if runs:
-        numbers.append(
-            ("records per second", f"{rate_of(runs):,.0f}", f"on {', '.join(sorted({run.device for run in runs}))}")
-        )
+        numbers.append(("records/s", f"{rate_of(runs):,.0f}", f"on {', '.join(sorted({run.device for run in runs}))}"))
     if isinstance(quality, Quality):
         numbers.append(("accuracy", f"{quality.accuracy:.1%}", f"of {quality.row_count:,} labelled rows"))
     return Head(
         state=word,
         tone=_STATES.get(word, "busy"),
-        message=state if state != word else "",
+        message=state.removeprefix(f"{word}: ") if state != word else "",
         ranks=lines_of_ranks(findings.standing.ranks)[0][1] if findings.standing.ranks else "",
         numbers=numbers,
     )

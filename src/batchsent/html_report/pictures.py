@@ -1,4 +1,4 @@
-"""The pictures of a report: each as wide as a phone, so that its letters can be read there, and in the page's colors."""
+"""The pictures of a report: each as wide as a phone, so that its letters can be read there, in the page's colors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from batchsent.evaluation.metrics import Bin
 from batchsent.reporting.drawing import drawing_style, inline
 
-_WIDTH, _HEIGHT = 4.4, 2.8
+_WIDTH, _HEIGHT = 4.0, 2.7
 """In inches, which are 72 units of the SVG: a phone shows about one of them a pixel."""
 _OURS, _PALE, _THEIRS, _MUTED, _LINE, _GAP = "#1f6feb", "#c9dcfb", "#b45309", "#57606a", "#d0d7de", "#cf222e"
 _COLORS = {
@@ -87,10 +87,10 @@ def reliability_picture(name: str, bins: Sequence[Bin], *, least: float, descrip
     most = max(found.count for found in filled)
 
     def draw(upper: Any, lower: Any) -> None:
-        upper.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1, label="right as often as it says")
+        upper.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1, label="ideal")
         upper.vlines(confidences, confidences, accuracies, color=_GAP, linewidth=2.5, label="gap", zorder=2)
         sizes = [14 + 110 * found.count / most for found in filled]
-        upper.scatter(confidences, accuracies, sizes, color=_OURS, label="answers of a bin", zorder=3)
+        upper.scatter(confidences, accuracies, sizes, color=_OURS, label="answers", zorder=3)
         upper.set(ylabel="share that is right", ylim=(-0.04, 1.04), xlim=(max(0.0, least - 0.03), 1.02))
         _legend(upper, markerscale=0.7)
         lower.bar(
@@ -105,7 +105,7 @@ def reliability_picture(name: str, bins: Sequence[Bin], *, least: float, descrip
         lower.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         lower.set(xlabel="probability of the answer", ylabel="answers")
 
-    return _drawn(name, draw, description, height=3.9, height_ratios=[3, 1])
+    return _drawn(name, draw, description, height=3.8, height_ratios=[3, 1])
 
 
 def combined(timelines: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float]]:

@@ -86,7 +86,7 @@ def measure_quality(findings: Findings, maps: Sequence[str], check: Callable[[],
     except UsageError as error:
         if mapping is not None:
             raise
-        return f"the labels cannot be matched: {error}"
+        return f"The labels cannot be matched: {error}"
 
 
 def _ids(found: set[str], mapping: dict[str, str] | None, identity: Identity) -> dict[str, int]:
@@ -132,7 +132,7 @@ def _measured(findings: Findings, ids: dict[str, int], check: Callable[[], None]
         truth, known = truth[places], known[places]
         tally.add(truth[known], _probabilities(batch, identity)[known], left_out_count=int((~known).sum()))
     if not tally.row_count:
-        return f"no scored row has a label that counts in column {identity.label_column!r}; check it, and --map"
+        return f"No scored row has a label that counts in column {identity.label_column!r}; check it, and --map"
     return tally.quality({value: identity.labels[index] for value, index in ids.items()})
 
 

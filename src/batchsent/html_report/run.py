@@ -72,7 +72,7 @@ def _quality(findings: Findings, maps: tuple[str, ...], check: Callable[[], None
     try:
         return measure_quality(findings, maps, check)
     except (OSError, pa.ArrowException) as error:  # not its message, which may quote what is in the file
-        return f"an output file could not be read ({type(error).__name__}); see 'batchsent verify'"
+        return f"An output file could not be read ({type(error).__name__}); see 'batchsent verify'"
 
 
 # --- at the end of a run
@@ -110,7 +110,7 @@ def run_reported(
 def _write_after(config: ReportConfig, stop: StopSignal) -> None:
     """Write the page, or warn: whatever is wrong with it changes nothing of what the run has done."""
     try:
-        write_report(config, stop.check)
+        write_report(config, stop.check_signal)
     except BatchsentError as error:
         log.warning("the report was not written: %s", error)
     except Exception as error:  # noqa: BLE001 - as above

@@ -40,8 +40,8 @@ def speed_of(findings: Findings) -> Speed | None:
         for name in ("record_count", "distinct_text_count", "split_count", "rerun_count")
     }
     numbers = [
-        ("records per second", f"{rate_of(runs):,.0f}", f"{counts['record_count']:,} in {spoken_seconds(scoring)}"),
-        ("tokens per second", f"{tokens / scoring:,.0f}" if scoring else "–", f"{tokens:,} in all"),
+        ("records/s", f"{rate_of(runs):,.0f}", f"{counts['record_count']:,} in {spoken_seconds(scoring)}"),
+        ("tokens/s", f"{tokens / scoring:,.0f}" if scoring else "–", f"{tokens:,} in all"),
         ("padding", percent(padding, tokens + padding), "of what went through the model"),
         ("distinct texts", f"{counts['distinct_text_count']:,}", "each scored once in its part"),
     ]
