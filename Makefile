@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 BENCH_STAMP := $(VENV)/.bench-done
 RAY_STAMP := $(VENV)/.ray-done
+BROWSER_STAMP := $(VENV)/.browser-done
 
 # Processes that share the tests; 0 runs them in one, as a debugger needs it.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-bench test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
+.PHONY: help setup demo check test test-bench test-browser test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,12 +39,20 @@ check: $(STAMP) ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu and not bench and not ray" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not gpu and not bench and not ray and not browser" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
 	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
 	$(BIN)/python tests/faults/table.py
+
+# Needs Chromium on the path, or named by CHROMIUM; none is downloaded.
+test-browser: $(BROWSER_STAMP) ## the tests that look at the HTML report in a browser (apt-get install chromium)
+	$(BIN)/pytest -m browser
+
+$(BROWSER_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --group browser
+	touch $@
 
 test-bench: $(BENCH_STAMP) ## the tests of the pictures that the measurements are drawn as
 	$(BIN)/pytest -m bench

@@ -9,7 +9,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from batchsent.config import UNAVAILABLE_OPTIONS, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.options import option_fields, option_name
 from batchsent.training.recipe import FinetuneConfig
 
@@ -33,9 +33,8 @@ def _row(definition: Field[Any]) -> str:
     rule, name = definition.metadata, definition.name
     argument = "|".join(rule["choices"]) or rule["metavar"]
     default = "" if definition.default in (None, (), False) else f"`{definition.default}`"
-    note = " *Not available yet.*" if name in UNAVAILABLE_OPTIONS else ""
     usage = f"--{option_name(name)} {argument}".rstrip().replace("|", "\\|")
-    return f"| `{usage}` | {default} | {rule['kind']} | {rule['help'].replace('|', chr(92) + '|')}{note} |"
+    return f"| `{usage}` | {default} | {rule['kind']} | {rule['help'].replace('|', chr(92) + '|')} |"
 
 
 def updated(text: str, config: type) -> str:

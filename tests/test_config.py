@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batchsent.config import ScoreConfig
-from batchsent.errors import NotAvailableError, UsageError
+from batchsent.errors import UsageError
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, changed_fields
 from batchsent.options import AUTO, option_fields, option_name
 
@@ -70,10 +70,6 @@ CHOICES = {
     "engine": "local ray",
     "progress": "auto bar log none",
     "log_format": "text json",
-}
-
-NOT_YET = {
-    "report": ("report.html",),
 }
 
 
@@ -170,14 +166,10 @@ def test_input_and_output_are_required(missing: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))
-def test_every_choice_is_taken_or_not_available(name: str) -> None:
+def test_every_choice_is_taken(name: str) -> None:
+    needed = {"long_text": "window"} if name == "window_aggregate" else {}
     for choice in CHOICES[name].split():
-        if choice in NOT_YET.get(name, ()):
-            with pytest.raises(NotAvailableError):
-                config_of(**{name: choice})
-        else:
-            needed = {"long_text": "window"} if name == "window_aggregate" else {}
-            assert getattr(config_of(**needed | {name: choice}), name) == choice
+        assert getattr(config_of(**needed | {name: choice}), name) == choice
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))
@@ -215,7 +207,7 @@ def test_limits(name: str, least: float, most: float | None) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("audit", -1), ("window_overlap", -1), ("max_drift", -0.1)])
-def test_limits_of_what_does_not_exist_yet(name: str, value: float) -> None:
+def test_limits_of_what_may_be_nothing(name: str, value: float) -> None:
     with pytest.raises(UsageError, match="at least 0"):
         config_of(**{name: value})
 
@@ -242,9 +234,8 @@ def test_counts_are_whole(name: str, wrong: float) -> None:
 @pytest.mark.parametrize("name", ["max_reject_rate", "max_drift"])
 def test_a_gate_is_never_nan(name: str) -> None:
     # Nothing is above nan: the gate would never close.
-    with pytest.raises(UsageError, match=f"--{option_name(name)} is nan") as caught:
+    with pytest.raises(UsageError, match=f"--{option_name(name)} is nan"):
         config_of(**{name: math.nan})
-    assert not isinstance(caught.value, NotAvailableError)
 
 
 @pytest.mark.parametrize(
@@ -323,22 +314,6 @@ def test_keep_names_a_column_once(keep: tuple[str, ...]) -> None:
 def test_keep_is_a_tuple_of_names(wrong: object) -> None:
     with pytest.raises(UsageError, match="--keep"):
         config_of(keep=wrong)
-
-
-# --- what is not available
-
-
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NOT_YET.items() for value in values])
-def test_what_does_not_exist_yet_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(NotAvailableError, match=f"--{option_name(name)}( |,|$).*not available") as caught:
-        config_of(**{name: value})
-    assert caught.value.exit_code == 2
-
-
-def test_everything_that_does_not_exist_is_named_at_once() -> None:
-    with pytest.raises(NotAvailableError) as caught:
-        config_of(report="report.html")
-    assert "--report" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -554,19 +529,16 @@ def test_gate_and_machine_options_are_never_compared() -> None:
         "replicas": "4:8",
         "gpus_per_replica": 0.5,
         "restart": True,
+        "report": "report.html",
     }
     asked = config_of(**KEPT, **others)
     assert changed_fields(asked, identity_of()) == []
     free = {name.replace("-", "_") for name, (_, kind) in TABLE.items() if kind != "identity"}
-    assert free - set(NOT_YET) == set(others)
+    assert free == set(others)
     assert not free & {f.name for f in dataclasses.fields(Identity)}
 
 
 def test_every_available_identity_option_is_compared_or_is_the_models() -> None:
-    available = {
-        name.replace("-", "_")
-        for name, (_, kind) in TABLE.items()
-        if kind == "identity" and name.replace("-", "_") not in NOT_YET
-    }
+    available = {name.replace("-", "_") for name, (_, kind) in TABLE.items() if kind == "identity"}
     of_the_model = {"model", "revision", "prompt", "verbalizer", "calibration"}
     assert available - of_the_model - {"window_overlap", "window_aggregate"} == set(ASKED_OTHERWISE)

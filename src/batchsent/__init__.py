@@ -33,11 +33,11 @@ def score(
     :class:`batchsent.errors.BatchsentError`; its ``exit_code`` is what the command would return.
     """
     from batchsent.config import ScoreConfig
-    from batchsent.job import run_job
+    from batchsent.html_report.run import run_reported
     from batchsent.shares import share_from
 
     config = ScoreConfig(inputs=_names(inputs), output=str(output), **_frozen(options))
-    return run_job(config, share=share_from(os.environ))
+    return run_reported(config, share=share_from(os.environ))
 
 
 def evaluate(

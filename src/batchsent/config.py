@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchsent.errors import NotAvailableError, UsageError
+from batchsent.errors import UsageError
 from batchsent.options import (
     AUTO,
     INPUT,
@@ -18,7 +18,6 @@ from batchsent.options import (
     Auto,
     RunConfig,
     option,
-    option_fields,
     option_name,
 )
 
@@ -246,7 +245,6 @@ class ScoreConfig(RunConfig):
         if self.max_drift is not None and self.baseline is None:
             raise UsageError("--max-drift without --baseline", "a manifest to compare with", "pass --baseline MANIFEST")
         self.replica_range()
-        _refuse_unavailable(self)
 
     def replica_range(self) -> tuple[int, int | None]:
         """How many replicas the ray engine has at least, and at most; None is without a limit."""
@@ -297,19 +295,4 @@ def _require_windows(config: ScoreConfig) -> None:
             f"--{option_name(given[0])} with --long-text {config.long_text}",
             "--long-text window",
             "pass it, or drop this",
-        )
-
-
-UNAVAILABLE_OPTIONS = ("report",)
-"""Of the contract, but not of this version; asked for, they are refused rather than ignored."""
-
-
-def _refuse_unavailable(config: ScoreConfig) -> None:
-    defaults = {f.name: f.default for f in option_fields(ScoreConfig)}
-    asked = [f"--{option_name(n)}" for n in UNAVAILABLE_OPTIONS if getattr(config, n) != defaults[n]]
-    if asked:
-        raise NotAvailableError(
-            f"{', '.join(asked)} is not available in this version",
-            "an option that exists",
-            "leave it out (CHANGELOG.md says what exists)",
         )

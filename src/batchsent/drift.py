@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -102,7 +102,11 @@ class DriftGate:
 
 def drift_between(baseline: Manifest, manifest: Manifest) -> Drift:
     """How far ``manifest`` has moved from ``baseline``; both are of models with the same labels."""
-    expected, found = baseline.totals(), manifest.totals()
+    return drift_of(baseline.totals(), manifest.totals())
+
+
+def drift_of(expected: dict[str, Any], found: dict[str, Any]) -> Drift:
+    """The same from what manifests count in all."""
     names = sorted(expected["label_counts"])
     return Drift(
         labels=stability_index(*([counts["label_counts"].get(n, 0) for n in names] for counts in (expected, found))),

@@ -6,7 +6,7 @@
     │   ├── ModelError             2   not a model that can be loaded safely
     │   │   └── ConversionError    2   not one that OpenVINO runs; where nobody asked for it by name, torch does
     │   ├── CompilationError      2   torch.compile fails here, where DIR was begun with compiled passes
-    │   ├── NotAvailableError      2   a documented option that this version does not have yet
+    │   ├── NotAvailableError      2   needs a library that is not installed, or another kind of place
     │   └── SettingsChangedError   2   DIR belongs to a run with other settings
     ├── IncompleteError            3   finished, but not everything may be published
     ├── DriftError                 4   all is there, but held back: predictions have moved from those of another run
@@ -106,7 +106,7 @@ class CompilationError(UsageError):
 
 
 class NotAvailableError(UsageError):
-    """The option is part of the contract, but not of this version."""
+    """It needs a library that is not installed, or is not to be had at such a place."""
 
 
 class SettingsChangedError(UsageError):

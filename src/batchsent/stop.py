@@ -63,10 +63,14 @@ class StopSignal:
 
     def check(self) -> None:
         """Raise StoppedError if a signal came, AbandonedError if the run has failed on another thread."""
-        if self._received is not None:
-            raise StoppedError(self._received)
+        self.check_signal()
         if self._abandoned:
             raise AbandonedError("the run has failed")
+
+    def check_signal(self) -> None:
+        """Raise StoppedError if a signal came: for what is done after a run, also after one that has failed."""
+        if self._received is not None:
+            raise StoppedError(self._received)
 
     def abandon(self) -> None:
         """The run has failed: the threads that work for it end at their next check."""

@@ -139,7 +139,7 @@ class LocalStore:
         try:
             with self._target(self._lock if rank is None else f"{self._ranks}/{rank}").open("rb") as handle:
                 return _lock(handle.fileno()) is False
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def publish(

@@ -46,12 +46,9 @@ AVAILABLE: dict[str, tuple[str, object]] = {
     "progress": ("none", "none"),
     "log-format": ("json", "json"),
     "metrics-file": ("m.prom", "m.prom"),
+    "report": ("r.html", "r.html"),
 }
 """Options that take one value: as it is written, and as it arrives."""
-
-NOT_YET: dict[str, str] = {
-    "report": "r.html",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +129,7 @@ def test_options_stand_in_the_order_of_the_fields() -> None:
 def test_every_option_of_this_version_is_tried_here() -> None:
     others = {"keep", "keep-all", "calibrate-prompt", "verbalizer", "restart", "window-overlap", "window-aggregate"}
     others |= {"ray-address", "replicas", "gpus-per-replica", "max-drift"}
-    assert AVAILABLE.keys() | NOT_YET.keys() | others == {option_name(f.name) for f in option_fields(ScoreConfig)}
+    assert AVAILABLE.keys() | others == {option_name(f.name) for f in option_fields(ScoreConfig)}
 
 
 def test_a_cluster(scored: Score, refused: Refused) -> None:
@@ -176,14 +173,6 @@ def test_auto_is_taken_where_it_is_the_default(scored: Score, refused: Refused, 
         assert getattr(scored("x.csv", "--output", "o", f"--{name}", "auto"), field.name) == AUTO
     elif not isinstance(field.default, str | None) or field.metadata["choices"] or name == "limit":
         assert f"--{name}" in refused("x.csv", "--output", "o", f"--{name}", "auto")
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_does_not_exist_yet_is_refused_by_name(refused: Refused, name: str) -> None:
-    assert f"--{name} is not available" in refused("x.csv", "--output", "o", f"--{name}", NOT_YET[name])
-    value = NOT_YET[name]
-    toml = f'["{value}"]' if name == "verbalizer" else value if value[0].isdigit() else f'"{value}"'
-    assert f"--{name} is not available" in refused("x.csv", "--output", "o", *job(f"{name} = {toml}"))
 
 
 def test_flags_and_repeated_options(scored: Score, refused: Refused) -> None:

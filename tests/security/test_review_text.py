@@ -82,6 +82,7 @@ def test_no_word_of_a_review_is_where_it_should_not_be(
         assert WORD not in said
         assert list((out / "_batchsent/parts").rglob("*.parquet"))
         assert WORD not in content(out, skip=may_hold_it)
+        _require_silent_report(cli, out)
     assert WORD in content(out) if kept else WORD not in content(out)
     for path in folder.iterdir():
         if path.name not in ("good.csv", "malformed.csv", "undecodable.parquet", "records.jsonl"):
@@ -90,6 +91,14 @@ def test_no_word_of_a_review_is_where_it_should_not_be(
         found, said = cli(*command)
         assert (found, WORD in said) == (0, False)
     assert WORD not in content(out, skip=may_hold_it)
+    _require_silent_report(cli, out)
+
+
+def _require_silent_report(cli: Cli, out: Path) -> None:
+    page = out.parent / "page.html"
+    found, said = cli("report", out, "--output", page)
+    assert (found, WORD in said) == (0, False)
+    assert WORD not in page.read_text(encoding="utf-8")
 
 
 def test_of_a_file_without_a_header_only_the_beginning_of_its_first_record_is_shown(cli: Cli, tmp_path: Path) -> None:

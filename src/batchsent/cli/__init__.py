@@ -19,6 +19,7 @@ COMMANDS = {
     "status": ("status", "How far a run is, or where it stopped."),
     "verify": ("verify", "Re-read every published file against the manifest."),
     "publish": ("publish", "Publish what the drift gate held back."),
+    "report": ("report", "One HTML page of what a run has done."),
     "evaluate": ("evaluate", "How good models are on labelled reviews, side by side."),
     "finetune": ("finetune", "Train a classifier on labelled texts."),
     "models": ("models", "What a model is, and what it does with a text."),

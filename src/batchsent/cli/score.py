@@ -68,7 +68,7 @@ def run(config: ScoreConfig) -> None:
     stop.install()  # before the seconds that importing the rest may take
 
     from batchsent.errors import BatchsentError
-    from batchsent.job import run_job
+    from batchsent.html_report.run import run_reported
     from batchsent.reporting import logs
     from batchsent.reporting.progress import choose_progress
     from batchsent.reporting.run_report import RunReport
@@ -82,7 +82,7 @@ def run(config: ScoreConfig) -> None:
     # 'none' leaves warnings: what was asked for is silence about progress.
     logs.configure(config.log_format, report.run_id, quiet=config.progress == "none", share=share)
     try:
-        run_job(config, progress=progress, stop=stop, report=report, share=share)
+        run_reported(config, progress=progress, stop=stop, report=report, share=share)
     except BatchsentError as error:
         if report.state != "running":
             _close(report, config)

@@ -9,7 +9,7 @@ from socket import gethostname
 from typing import Any
 
 from batchsent.checkpoint import RUNS
-from batchsent.reporting.run_report import RunReport
+from batchsent.reporting.run_report import RunReport, StageSeconds
 from batchsent.stores import Store
 
 _UNSEEN = "stopped, or running"
@@ -51,7 +51,10 @@ def _read(store: Store, name: str) -> dict[str, Any] | None:
 
 def _as_report(record: dict[str, Any]) -> RunReport:
     known = {f.name for f in fields(RunReport)} - {"stage_seconds"}
-    return RunReport(**{name: value for name, value in record.items() if name in known})
+    run = RunReport(**{name: value for name, value in record.items() if name in known})
+    seconds = record.get("stage_seconds", {})
+    run.stage_seconds = StageSeconds(**{f.name: seconds.get(f.name, 0.0) for f in fields(StageSeconds)})
+    return run
 
 
 def added_up(runs: list[RunReport]) -> RunReport:

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from socket import gethostname
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +19,9 @@ from batchsent.checkpoint import Manifest, PartState, ShardEntry
 from batchsent.errors import UsageError
 from batchsent.identity import Identity
 from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
-from batchsent.reporting.ranks import added_up, latest_runs, lines_of_ranks, rank_states, state_of_world
+from batchsent.reporting.ranks import lines_of_ranks
 from batchsent.reporting.run_report import RunReport
+from batchsent.reporting.standing import standing_of
 from batchsent.reporting.summary import drift_line
 from batchsent.schema import REASON, value_counts
 from batchsent.stores import Store
@@ -39,35 +39,25 @@ def status_lines(store: Store, identity: Identity | None) -> Lines:
         if not is_locked:
             raise not_ours(store)
         return [("state", "running: it has just begun, its settings are not written yet")]
-    manifest = checkpoint.load_manifest(store)
-    is_published = checkpoint.is_published(store)
-    records = latest_runs(store, is_published=is_published)
-    runs = [run for run, _ in records]
-    run = added_up(runs) if runs else None
-    ranks = rank_states(store, runs) if run is not None and run.world_size > 1 else []
-    is_of_ranks = bool(ranks) and not is_published and (not is_locked or "running" in ranks)
-    if is_of_ranks:
-        state = state_of_world(runs, ranks)
-    else:
-        state = _state(run, is_locked=is_locked, is_published=is_published, has_locks=store.has_locks)
+    standing = standing_of(store, is_locked=is_locked)
+    run = standing.run
     lines = [
-        ("state", state),
-        *(lines_of_ranks(ranks) if is_of_ranks else []),
+        ("state", standing.state),
+        *(lines_of_ranks(standing.ranks) if standing.ranks else []),
         ("model", f"{identity.model} ({_short(identity.model_version)})"),
         ("precision", identity.precision),
     ]
     if run is not None and run.device:
         lines.append(("device", run.device))
-    # A run that reached its end has written the manifest; before that it is still the one of an earlier run.
-    if manifest is not None and (is_published or (run is not None and run.totals)):
-        lines += manifest_lines(manifest)
+    if standing.manifest is not None:
+        lines += manifest_lines(standing.manifest)
     else:
         lines += _committed_lines(read_committed(store, run), run)
     if run is not None and run.drift:
         lines.append(("drift", drift_line(run.drift)))
     if run is not None:
-        is_running = is_locked and ("running" in ranks if ranks else run.state == "running")
-        lines += _run_lines(run, max(updated_at for _, updated_at in records), is_running=is_running)
+        updated_at = max(updated_at for _, updated_at in standing.records)
+        lines += _run_lines(run, updated_at, is_running=standing.is_running)
     return lines
 
 
@@ -81,38 +71,6 @@ def not_ours(store: Store) -> UsageError:
         "the --output directory of 'batchsent score'",
         "check the path",
     )
-
-
-def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_locks: bool) -> str:
-    if is_locked:
-        return _state_in_flight(run, is_published=is_published)
-    if is_published:
-        return "published"
-    if run is None:
-        return "stopped: nothing was scored yet; run the same command again"
-    match run.state:
-        case "running" if run.host != gethostname() or not has_locks:
-            return (
-                f"stopped, or running on {run.host} where this machine does not see its lock; "
-                f"if it is not running there (pid {run.pid}), run the same command again to resume"
-            )
-        case "running":
-            return (
-                f"stopped: the run (pid {run.pid}) ended without saying why, as when it is killed or the machine "
-                "goes down; run the same command again to resume"
-            )
-        case "stopped":
-            return run.message
-        case "failed" | "not published" | "held back":
-            return f"{run.state}: {run.message}"
-        case _:
-            return f"not published: {checkpoint.SUCCESS} is missing or damaged; run the same command again"
-
-
-def _state_in_flight(run: RunReport | None, *, is_published: bool) -> str:
-    if run is not None and run.state == "running":
-        return f"running (pid {run.pid} on {run.host})"
-    return "published; a run is looking for changes now" if is_published else "running: it has just begun"
 
 
 # --- what is on disk

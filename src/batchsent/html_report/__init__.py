@@ -1,0 +1,1 @@
+"""``batchsent report``: one HTML page of what a run has done, complete in itself."""

@@ -1,0 +1,55 @@
+"""What the user asks of ``batchsent report``, as a frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from batchsent.errors import UsageError
+from batchsent.labels import parse_map
+from batchsent.objects.uris import is_object
+from batchsent.stages.planner import local_path, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Which directory to look at, by what, and where to write the page."""
+
+    directory: str
+    """Any DIR of ``score``."""
+    output: str | None = None
+    """The file; None: ``NAME-report.html`` in the working directory, NAME being DIR's own."""
+    baseline: str | None = None
+    """As ``--baseline`` of ``score``: a manifest to compare with."""
+    maps: tuple[str, ...] = ()
+    """As ``--map`` of ``evaluate``: which values of the label column mean which label."""
+    include_text: bool = False
+    """Show what rejected rows hold."""
+
+    def __post_init__(self) -> None:
+        if self.output == "":
+            raise UsageError("--output has no name of a file", "--output FILE", "name one, or leave it out")
+        parse_map(self.maps)
+
+    @property
+    def path(self) -> Path:
+        """Where the page goes. Raises UsageError if that is no path."""
+        if self.output is not None:
+            return Path(local_path(self.output, "the report")).absolute()
+        named = place(self.directory, "DIR")
+        name = PurePath(named if is_object(named) else Path(named).absolute().resolve()).name
+        return Path(f"{name or 'root'}-report.html").absolute()
+
+    def require_place(self) -> None:
+        """Raise UsageError if no file can be put there, or if it would be among the results."""
+        path, directory = self.path, place(self.directory, "DIR")
+        if path.is_dir():
+            raise UsageError(f"the report {path} is a directory", "a file", "name a file in it")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path.parent}, for the report, is not a directory", "one that exists", "make it first")
+        if not is_object(directory) and path.parent.resolve().is_relative_to(Path(directory).resolve()):
+            raise UsageError(
+                f"the report {path} is in {directory}, among the results",
+                "a place outside, as whoever reads the results reads the whole directory",
+                "choose another",
+            )
