@@ -96,10 +96,10 @@ def option_name(field_name: str) -> str:
     return field_name.replace("_", "-")
 
 
-def no_such_choice(what: str, value: str, choices: Sequence[str]) -> UsageError:
+def no_such_choice(what: str, value: object, choices: Sequence[str]) -> UsageError:
     """The error for ``value`` of ``what``, which is none of ``choices``."""
     return UsageError(
-        f"{what} is {value!r}", f"one of {', '.join(choices)}", did_you_mean(value, choices, "choose one")
+        f"{what} is {value!r}", f"one of {', '.join(choices)}", did_you_mean(str(value), choices, "choose one")
     )
 
 
@@ -109,7 +109,7 @@ def _check(definition: Field[Any], value: object) -> None:
         return
     if rule["choices"]:
         if value not in rule["choices"]:
-            raise no_such_choice(f"--{name}", str(value), rule["choices"])
+            raise no_such_choice(f"--{name}", value, rule["choices"])
         return
     is_numeric, takes_several = rule["minimum"] is not None, isinstance(definition.default, tuple)
     if is_numeric and not takes_several:

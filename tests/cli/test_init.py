@@ -22,6 +22,8 @@ from .conftest import Run, is_one_error
 ENGLISH = ["a very good kettle, works", "it broke after a week", "would buy it again; never return"]
 CHINESE = ["这个水壶非常好,我很喜欢", "电影很糟糕,再也不买了", "酒店很安静,服务员热情"]
 
+CHEAP = ["--precision", "fp32", "--backend", "torch"]
+
 Scored = Callable[..., dict[str, Any]]
 
 
@@ -39,8 +41,7 @@ def scored(run: Run, tiny_model: Path) -> Scored:
         code, out, err = run("init", *inputs, "--output", "job.toml")
         assert (code, err) == (0, "")
         assert "next  batchsent score --config job.toml" in out
-        fast = ["--model", str(tiny_model), "--precision", "fp32", "--backend", "torch", "--progress", "none"]
-        code, _, err = run("score", "--config", "job.toml", *fast)
+        code, _, err = run("score", "--config", "job.toml", "--model", str(tiny_model), "--progress=none", *CHEAP)
         assert code == 0, err  # of Chinese the small model knows nothing, and a line says so
         return tomllib.loads(Path("job.toml").read_text(encoding="utf-8"))
 
@@ -113,12 +114,12 @@ def test_parquet(here: Path, scored: Scored) -> None:
     assert rows(here / "scored/r.parquet")[0]["input_label"] == "good"
 
 
-def test_the_label_column_can_be_uncommented(here: Path, run: Run, tiny_model: Path, scored: Scored) -> None:
+def test_the_label_column_can_be_uncommented(here: Path, run: Run, scored: Scored) -> None:
     (here / "r.csv").write_text(delimited(["id", "label", "text"], records(ENGLISH)), encoding="utf-8")
     scored("r.csv")
     text = (here / "job.toml").read_text(encoding="utf-8").replace('# label-column = "label"', 'label-column = "label"')
     (here / "job.toml").write_text(text, encoding="utf-8")
-    code, _, err = run("score", "--config", "job.toml", "--model", str(tiny_model), "--output", "o", "--progress=none")
+    code, _, err = run("score", "--config", "job.toml", "--output", "o", "--progress=none", *CHEAP)
     assert (code, err) == (0, "")
 
 

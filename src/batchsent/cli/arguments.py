@@ -26,7 +26,7 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2
             return str(super().convert(value, param, ctx))
         except click.BadParameter:
             what = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name if param else "it"
-            raise no_such_choice(what, str(value), [str(choice) for choice in self.choices]) from None
+            raise no_such_choice(what, value, [str(choice) for choice in self.choices]) from None
 
 
 def files(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
