@@ -192,7 +192,17 @@ def answered(here: Path, shell: str, words: list[str]) -> list[tuple[str, str]]:
     ],
 )
 def test_what_is_answered(here: Path, shell: str, words: list[str], expected: list[tuple[str, str]]) -> None:
-    assert answered(here, shell, words) == expected
+    found = answered(here, shell, words)
+    # zsh's script passes over an empty word, and then takes the rest for something else: folders come last there.
+    assert found == (sorted(expected, key=lambda item: item[0] != "plain") if shell == "zsh" else expected)
+
+
+@pytest.mark.parametrize(
+    ("shell", "value"), [("bash", "window"), ("zsh", "--long-text=window"), ("fish", "--long-text=window")]
+)
+def test_an_option_that_is_one_word_with_its_value(here: Path, shell: str, value: str) -> None:
+    words = ["score", "--long-text", "=", "w"] if shell == "bash" else ["score", "--long-text=w"]
+    assert answered(here, shell, words) == [("plain", value)]
 
 
 @pytest.mark.parametrize("words", ["", "score --", "score --precision ", "score --config job.toml --", "evaluate --"])

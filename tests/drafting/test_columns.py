@@ -14,11 +14,11 @@ def survey(*columns: Column, name: str = "a.csv") -> Survey:
 
 
 def text(name: str, mean_bytes: float = 100) -> Column:
-    return Column(name, "strings", True, 100, 100, mean_bytes=mean_bytes, wordy_share=1)
+    return Column(name, "string", True, 100, 100, mean_bytes=mean_bytes, wordy_share=1)
 
 
 def word(name: str, distinct_count: int = 100) -> Column:
-    return Column(name, "strings", True, 100, distinct_count, mean_bytes=10)
+    return Column(name, "string", True, 100, distinct_count, mean_bytes=10)
 
 
 def number(name: str, distinct_count: int = 100) -> Column:
@@ -33,7 +33,7 @@ def number(name: str, distinct_count: int = 100) -> Column:
         ([text("summary", 500), text("Review Text", 50)], "Review Text"),
         ([text("summary"), text("reviewText")], "reviewText"),
         ([text("Body"), text("review")], "review"),
-        ([word("编号"), Column("评论", "strings", True, 9, 9, mean_bytes=9, wordy_share=1)], "评论"),
+        ([word("编号"), Column("评论", "string", True, 9, 9, mean_bytes=9, wordy_share=1)], "评论"),
         ([word("编号"), text("评论内容")], "评论内容"),
         ([text("内容"), text("标题")], "内容"),
         ([text("Was gefiel Ihnen?", 80), text("name", 12)], "Was gefiel Ihnen?"),

@@ -76,7 +76,7 @@ def test_whatever_the_names_are_it_is_toml_and_says_them(names: list[str], path:
 
 
 def test_another_script_than_latin_is_said() -> None:
-    column = Column("text", "strings", True, 9, 9, mean_bytes=30, wordy_share=1, foreign_share=0.9)
+    column = Column("text", "string", True, 9, 9, mean_bytes=30, wordy_share=1, foreign_share=0.9)
     surveys = (Survey(SHARD, (column,), delimiter=","),)
     made = draft(["text"], columns=tuple(columns_of(surveys)), surveys=surveys)
     assert "reads English only" in job_file(made, "job.toml")

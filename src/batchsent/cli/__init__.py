@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchsent import __version__
 from batchsent.cli import completion
@@ -45,6 +46,11 @@ class LazyGroup(Group):
         module = importlib.import_module(f"batchsent.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        # As click does it, but with the lines that stand here.
+        commands = [CompletionItem(n, help=line) for n, (_, line, _) in COMMANDS.items() if n.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         # The lines stand here, so that --help need not import every command.

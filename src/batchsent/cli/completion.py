@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import (
     BashComplete,
+    CompletionItem,
     FishComplete,
     ShellComplete,
     ZshComplete,
@@ -29,7 +30,36 @@ class Bash(BashComplete):
         return [word for word in words if word != "="], incomplete
 
 
-SHELLS: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": ZshComplete, "fish": FishComplete}
+def _whole_words(items: list[CompletionItem[str]], incomplete: str) -> list[CompletionItem[str]]:
+    """With the option before each value where they are one word, '--precision=fp', which zsh and fish replace."""
+    option, equals, _ = incomplete.partition("=")
+    if equals and option.startswith("-"):
+        return [CompletionItem(option + equals + item.value, item.type, item.help) for item in items]
+    return items
+
+
+@add_completion_class
+class Zsh(ZshComplete):
+    """Click's own, but for options that are one word with their value."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """What may stand in the place of ``incomplete``; files last, whose empty value the script passes over."""
+        items = _whole_words(super().get_completions(args, incomplete), incomplete)
+        return sorted(items, key=lambda item: item.type != "plain")
+
+
+@add_completion_class
+class Fish(FishComplete):
+    """The same; and what a completion is for may hold commas."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """What may stand in the place of ``incomplete``."""
+        return _whole_words(super().get_completions(args, incomplete), incomplete)
+
+
+SHELLS: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
 
 
 @click.command(name="completion", cls=Command)

@@ -60,7 +60,7 @@ def _head(draft: Draft, path: str) -> Iterator[str]:
     yield f"#   batchsent score --config {shlex.quote(path) if path.isprintable() else 'FILE'}"
     yield "#"
     yield "# The command line wins over this file, and relative paths start where the command runs. Lines that are"
-    yield "# commented out show the default."
+    yield "# commented out show the default or, where there is none, what a value may look like."
     yield "#"
     yield from _comment(_seen(draft))
     yield "#"
@@ -135,10 +135,9 @@ def _setting(definition: Field[Any], draft: Draft) -> list[str]:
     if said is not None:
         return _line(f"{key} = {toml_value(said)}", help_text)
     if name == "label_column" and draft.label is not None:
-        return _line(f"# {key} = {toml_value(draft.label)}", f"{help_text} This one may be it. Default: none.")
-    if definition.default is None:
-        return _line(f"# {key} = {_example(definition)}", f"{help_text} Default: none.")
-    return _line(f"# {key} = {toml_value(definition.default)}", help_text)
+        return _line(f"# {key} = {toml_value(draft.label)}", f"{help_text} This one may be it.")
+    shown = _example(definition) if definition.default is None else toml_value(definition.default)
+    return _line(f"# {key} = {shown}", help_text)
 
 
 def _example(definition: Field[Any]) -> str:
@@ -153,7 +152,7 @@ def _line(setting: str, comment: str) -> list[str]:
     """A setting with its comment beside it, or above it if it is too long for that."""
     if len(setting) >= _SETTING_WIDTH:
         return [*_comment(comment), setting]
-    first, *rest = textwrap.wrap(comment, _WIDTH - _SETTING_WIDTH)
+    first, *rest = textwrap.wrap(comment, _WIDTH - _SETTING_WIDTH, break_on_hyphens=False)
     return [f"{setting:<{_SETTING_WIDTH}}# {first}", *(f"{'#':<{_SETTING_WIDTH}}# {line}" for line in rest)]
 
 

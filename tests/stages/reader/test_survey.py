@@ -64,7 +64,7 @@ def test_csv_and_tsv(tmp_path: Path, extension: str, delimiter: str, compression
     columns = by_name(found)
     assert (found.delimiter, found.encoding, found.record_count, found.sampled_count) == (delimiter, "", None, 60)
     assert [(name, column.type) for name, column in columns.items()] == [
-        *[("id", "whole numbers"), ("review", "strings"), ("stars", "whole numbers"), ("price", "numbers")]
+        *[("id", "whole numbers"), ("review", "string"), ("stars", "whole numbers"), ("price", "numbers")]
     ]
     review, stars = columns["review"], columns["stars"]
     assert (review.filled_count, review.distinct_count, review.wordy_share, review.foreign_share) == (60, 3, 1, 0)

@@ -182,7 +182,7 @@ def _look_of(values: Sequence[str | None]) -> str:
         except ValueError:
             continue
         return look
-    return "strings"
+    return "string"
 
 
 def _survey_jsonlines(request: SurveyRequest, encoding: str) -> Survey:
