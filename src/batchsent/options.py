@@ -5,10 +5,12 @@ Does not read files, look at the machine or load a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from batchsent.errors import UsageError
+from batchsent.suggestions import did_you_mean
 
 Kind = Literal["identity", "gate", "machine", "other"]
 """identity: decides the numbers. gate: decides what is published. machine: never changes a byte."""
@@ -94,13 +96,20 @@ def option_name(field_name: str) -> str:
     return field_name.replace("_", "-")
 
 
+def no_such_choice(what: str, value: object, choices: Sequence[str]) -> UsageError:
+    """The error for ``value`` of ``what``, which is none of ``choices``."""
+    return UsageError(
+        f"{what} is {value!r}", f"one of {', '.join(choices)}", did_you_mean(str(value), choices, "choose one")
+    )
+
+
 def _check(definition: Field[Any], value: object) -> None:
     name, rule = option_name(definition.name), definition.metadata
     if definition.default is MISSING or (value == definition.default and type(value) is type(definition.default)):
         return
     if rule["choices"]:
         if value not in rule["choices"]:
-            raise UsageError(f"--{name} is {value!r}", "one of " + ", ".join(rule["choices"]), "choose one")
+            raise no_such_choice(f"--{name}", value, rule["choices"])
         return
     is_numeric, takes_several = rule["minimum"] is not None, isinstance(definition.default, tuple)
     if is_numeric and not takes_several:

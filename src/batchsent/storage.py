@@ -365,20 +365,27 @@ def require_writable(folder: Path) -> None:
         posix.unlink(temporary)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Make ``path`` hold ``data``, all or nothing, durably: a file that stands by itself, in no DIR of a run."""
+def write_file(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Make ``path`` hold ``data``, all or nothing, durably: a file that stands by itself, in no DIR of a run.
+
+    With ``replace=False`` an existing name is left and FileExistsError raised.
+    """
     with _translated(str(path)):
         temporary = _temporary_in(path.parent)
         descriptor = posix.create(temporary)
+        is_moved = False
         try:
             posix.write(descriptor, memoryview(data))
             posix.fsync(descriptor)
-            posix.rename(temporary, path)
-        except BaseException:
-            posix.unlink(temporary)
-            raise
+            if replace:
+                posix.rename(temporary, path)
+                is_moved = True
+            else:
+                posix.link(temporary, path)
         finally:
             posix.close(descriptor)
+            if not is_moved:
+                posix.unlink(temporary)
         posix.sync_directory(path.parent)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import click
 import pytest
 
 from batchsent import __version__
-from batchsent.cli import COMMANDS, cli, main, score
+from batchsent.cli import COMMANDS, cli, score
 from batchsent.errors import (
     BatchsentError,
     HubUnreachableError,
@@ -27,25 +26,7 @@ from batchsent.errors import (
     UsageError,
 )
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call main; returns the exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return call
-
-
-def is_one_error(err: str) -> bool:
-    return err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err
+from .conftest import Run, is_one_error
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
@@ -90,7 +71,7 @@ def test_help_names_every_command(run: Run) -> None:
     for argument in ("--help", "-h"):
         code, out, err = run(argument)
         assert (code, err) == (0, "")
-        for name, (_, line) in COMMANDS.items():
+        for name, (_, line, _) in COMMANDS.items():
             assert any(row.split()[:1] == [name] and line in row for row in out.splitlines())
 
 

@@ -9,25 +9,34 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchsent import __version__
+from batchsent.cli import completion
+from batchsent.cli.help import Group, write_sections
 from batchsent.errors import BatchsentError, without_secrets
+from batchsent.suggestions import did_you_mean
 
-# name → (module, one line for --help), in the order of a user's day; modules load when their command runs.
+TASKS = SCORE, LOOK, MODELS, MACHINE = ("Score data", "See what happened", "Models", "Machine and shell")
+"""In the order of a user's day."""
+
 COMMANDS = {
-    "score": ("score", "Score reviews: the job."),
-    "status": ("status", "How far a run is, or where it stopped."),
-    "verify": ("verify", "Re-read every published file against the manifest."),
-    "publish": ("publish", "Publish what the drift gate held back."),
-    "report": ("report", "One HTML page of what a run has done."),
-    "evaluate": ("evaluate", "How good models are on labelled reviews, side by side."),
-    "finetune": ("finetune", "Train a classifier on labelled texts."),
-    "models": ("models", "What a model is, and what it does with a text."),
-    "doctor": ("doctor", "What this machine can do, and what to install for more."),
+    "init": ("init", "Write a commented job file for an input.", SCORE),
+    "score": ("score", "Score reviews: the job.", SCORE),
+    "status": ("status", "How far a run is, or where it stopped.", LOOK),
+    "verify": ("verify", "Re-read every published file against the manifest.", LOOK),
+    "publish": ("publish", "Publish what the drift gate held back.", LOOK),
+    "report": ("report", "One HTML page of what a run has done.", LOOK),
+    "evaluate": ("evaluate", "How good models are on labelled reviews, side by side.", MODELS),
+    "finetune": ("finetune", "Train a classifier on labelled texts.", MODELS),
+    "models": ("models", "What a model is, and what it does with a text.", MODELS),
+    "doctor": ("doctor", "What this machine can do, and what to install for more.", MACHINE),
+    "completion": ("completion", "Let Tab complete commands and options in your shell.", MACHINE),
 }
+"""Name → (module, one line for --help, task); modules load when their command runs."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands import their libraries only when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -40,10 +49,17 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        # As click does it, but with the lines that stand here.
+        commands = [CompletionItem(n, help=line) for n, (_, line, _) in COMMANDS.items() if n.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         # The lines stand here, so that --help need not import every command.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+        sections: dict[str, list[tuple[str, str]]] = {task: [] for task in TASKS}
+        for name, (_, line, task) in COMMANDS.items():
+            sections[task].append((name, line))
+        write_sections(formatter, sections)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,8 +69,11 @@ def cli(debug: bool) -> None:
     """Score dumps of reviews with pretrained language models.
 
     \b
-    batchsent score reviews.csv --output scored
-    batchsent score dumps/2026-11-* --output scored --keep review_id --device cuda
+    Examples:
+      batchsent score reviews.csv --output scored
+      batchsent score dumps/2026-11-* --output scored --keep id --device cuda
+      batchsent init reviews.csv --output reviews.toml
+      batchsent score --config reviews.toml
     """
 
 
@@ -63,8 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"]  # wherever it stands
     try:
-        is_debug = len(words) < len(given)
-        code = cli.main(words, prog_name="batchsent", standalone_mode=False, obj=is_debug)
+        if completion.VARIABLE in os.environ:
+            code = completion.answer(os.environ[completion.VARIABLE])
+        else:
+            is_debug = len(words) < len(given)
+            code = cli.main(words, prog_name="batchsent", standalone_mode=False, obj=is_debug)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.exceptions.Exit as ended:
@@ -101,6 +123,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             return error.exit_code, str(error)
         case click.Abort():
             return 130, "stopped by SIGINT"
+        case click.NoSuchOption() if error.ctx is not None:
+            return 2, _no_such_option(error.option_name, error.ctx)
         case click.ClickException():
             # Click's own errors (an unknown option, say) in the form of ours.
             context = getattr(error, "ctx", None)
@@ -115,6 +139,12 @@ def _explained(error: Exception) -> tuple[int, str]:
             at = traceback.extract_tb(error.__traceback__)[-1]
             found = f"{type(error).__name__} in {os.path.basename(at.filename)}, line {at.lineno}"  # noqa: PTH119
             return 1, f"{found}; this is a bug; run again with --debug and report what it prints"
+
+
+def _no_such_option(name: str, context: click.Context) -> str:
+    known = [option for parameter in context.command.get_params(context) for option in parameter.opts]
+    remedy = did_you_mean(name, [option for option in known if option.startswith("--")], "leave it out")
+    return f"{context.command_path} has no option {name}; expected one of '{context.command_path} --help'; {remedy}"
 
 
 def _place(error: OSError) -> str:

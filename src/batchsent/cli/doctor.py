@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsent.cli.arguments import option
+from batchsent.cli.help import Command
+
 if TYPE_CHECKING:
     from batchsent.tuning import Trial, Tuning
 
 
-@click.command(name="doctor")
-@click.option("--tune", "tuned", metavar="INPUT", help="Measure what is fastest for this input, for a job file.")
-@click.option("--text-column", default="text", show_default=True, metavar="NAME", help="With --tune: its text.")
-@click.option("--model", default="embedded", show_default=True, metavar="ID_OR_DIR", help="With --tune: the model.")
-@click.option("--precision", default="auto", show_default=True, help="With --tune: the precision.")
-@click.option("--device", default="auto", show_default=True, help="With --tune: the device.")
+@click.command(name="doctor", cls=Command)
+@option("--tune", "tuned", metavar="INPUT", help="Measure what is fastest for this input, for a job file.")
+@option("--text-column", default="text", show_default=True, metavar="NAME", help="With --tune: its text.")
+@option("--model", default="embedded", show_default=True, metavar="ID_OR_DIR", help="With --tune: the model.")
+@option("--precision", default="auto", show_default=True, metavar="NAME", help="With --tune: the precision.")
+@option("--device", default="auto", show_default=True, metavar="DEVICE", help="With --tune: the device.")
 def command(tuned: str | None, text_column: str, model: str, precision: str, device: str) -> None:
     """Show what this machine can do, what is wrong with it, and what to install for more.
 
@@ -23,6 +26,11 @@ def command(tuned: str | None, text_column: str, model: str, precision: str, dev
 
     With --tune it computes for a minute or so, with every token budget and each backend, and prints the lines for a
     job file. A run never measures by itself: its settings follow from fixed rules, so that it gives the same bytes.
+
+    \b
+    Examples:
+      batchsent doctor
+      batchsent doctor --tune reviews.csv
     """
     if tuned is None:
         _examine()

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsent.cli.arguments import inputs_argument, option
+from batchsent.cli.help import Command
 from batchsent.cli.options import options_named
+from batchsent.options import INPUT, MODEL
 
 if TYPE_CHECKING:
     from batchsent.evaluation.config import EvaluateConfig
@@ -18,28 +21,30 @@ _shared = options_named(
 )
 
 
-@click.command(name="evaluate")
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("--label-column", required=True, metavar="NAME", help="Column with the true label.")
-@click.option(
+@click.command(name="evaluate", cls=Command)
+@inputs_argument
+@option("--label-column", required=True, metavar="NAME", group=INPUT, help="Column with the true label.")
+@option(
     "--model",
     "models",
     multiple=True,
     default=("embedded",),
     show_default=True,
     metavar="ID_OR_DIR",
+    group=MODEL,
     help="'embedded', a directory, or a hub id. Repeatable: several are compared.",
 )
-@click.option(
+@option(
     "--map",
     "maps",
     multiple=True,
     metavar="VALUES=LABEL",
+    group=INPUT,
     help="These values of the column mean that label; others are left out. Repeatable.",
 )
-@click.option("--calibrate", metavar="FILE", help="Fit a temperature to these rows and write it, for --calibration.")
-@click.option("--output", metavar="DIR", help="Write evaluation.json, the worst errors as CSV, and pictures there.")
-@click.option("--worst", type=click.INT, default=10, show_default=True, metavar="N", help="Errors to list of a model.")
+@option("--calibrate", metavar="FILE", help="Fit a temperature to these rows and write it, for --calibration.")
+@option("--output", metavar="DIR", help="Write evaluation.json, the worst errors as CSV, and pictures there.")
+@option("--worst", type=click.INT, default=10, show_default=True, metavar="N", help="Errors to list of a model.")
 @_shared
 def command(inputs: tuple[str, ...], label_column: str, **options: Any) -> None:
     """Judge models on labelled reviews: accuracy, F1, calibration, speed, worst errors.
@@ -48,8 +53,12 @@ def command(inputs: tuple[str, ...], label_column: str, **options: Any) -> None:
     values a meaning, such as stars. Several models are compared on the same rows.
 
     \b
-    batchsent evaluate reviews.csv --label-column stars --map 1,2=NEGATIVE --map 4,5=POSITIVE
-    batchsent evaluate dev.tsv --text-column sentence --label-column label --model embedded --model google/flan-t5-small
+    Examples:
+      batchsent evaluate reviews.csv --label-column sentiment
+      batchsent evaluate reviews.csv --label-column stars \\
+          --map 1,2=NEGATIVE --map 4,5=POSITIVE
+      batchsent evaluate dev.tsv --text-column sentence --label-column label \\
+          --model embedded --model google/flan-t5-small
     """
     from batchsent.evaluation.config import EvaluateConfig, scoring_config
 

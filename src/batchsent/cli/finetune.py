@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsent.cli.arguments import inputs_argument, option
+from batchsent.cli.help import Command
 from batchsent.cli.options import options_of
 from batchsent.training.recipe import FinetuneConfig
 
@@ -13,9 +15,9 @@ if TYPE_CHECKING:
     from batchsent.training.run import Finished
 
 
-@click.command(name="finetune")
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("--output", metavar="DIR", help="Directory of the model; created if missing. Required.")
+@click.command(name="finetune", cls=Command)
+@inputs_argument
+@option("--output", metavar="DIR", help="Directory of the model; created if missing. Required.")
 @options_of(FinetuneConfig)
 def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Train a classifier on labelled texts: a directory that 'batchsent score --model' takes.
@@ -24,8 +26,11 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     same command again: it goes on from its latest checkpoint, and the model is the same.
 
     \b
-    batchsent finetune reviews.csv --label-column stars --map 1,2=NEGATIVE --map 4,5=POSITIVE --output my-model
-    batchsent finetune tickets.parquet --label-column topic --base-model bert-base-uncased --output topics
+    Examples:
+      batchsent finetune reviews.csv --label-column stars --output my-model \\
+          --map 1,2=NEGATIVE --map 4,5=POSITIVE
+      batchsent finetune tickets.parquet --label-column topic --output topics \\
+          --base-model bert-base-uncased
     """
     config = FinetuneConfig(inputs=tuple(inputs), output=output or "", **options)
 

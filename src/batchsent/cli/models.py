@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsent.cli.arguments import models, option
+from batchsent.cli.help import Command, Group
 from batchsent.cli.options import options_named
+from batchsent.options import MODEL
 
 if TYPE_CHECKING:
     from batchsent.models.families import Answers
     from batchsent.models.resolution import ModelSource
     from batchsent.records import TokenBatch
 
-_revision = click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
+_model = click.argument("model", shell_complete=models)
+_revision = option("--revision", metavar="REV", group=MODEL, help="Branch, tag or commit of a hub model.")
 
 asked_options = options_named("task", "prompt", "verbalizer", "calibrate_prompt")
 
 
-@click.group(name="models")
+@click.group(name="models", cls=Group)
 def command() -> None:
     """What a model is, what it does with a text, and how to pin it.
 
@@ -26,10 +30,10 @@ def command() -> None:
     """
 
 
-@command.command(name="show", short_help="What a model is; with --text, its steps to a label.")
-@click.argument("model")
+@command.command(name="show", cls=Command, short_help="What a model is; with --text, its steps to a label.")
+@_model
 @_revision
-@click.option("--text", metavar="TEXT", help="Show what the model does with this text, step by step.")
+@option("--text", metavar="TEXT", help="Show what the model does with this text, step by step.")
 @asked_options
 def show(model: str, revision: str | None, text: str | None, **asked: Any) -> None:
     """Show what MODEL is; with --text, the steps from the text to its label.
@@ -37,9 +41,10 @@ def show(model: str, revision: str | None, text: str | None, **asked: Any) -> No
     A T5 or GPT model is asked by a prompt, and shows the answer that it writes by itself, too.
 
     \b
-    batchsent models show embedded
-    batchsent models show embedded --text "A quiet, lovely film."
-    batchsent models show google/flan-t5-small --text "A quiet, lovely film."
+    Examples:
+      batchsent models show embedded
+      batchsent models show embedded --text "A quiet, lovely film."
+      batchsent models show google/flan-t5-small --text "A quiet, lovely film."
     """
     from batchsent.models.families import answers_of
     from batchsent.models.walkthrough import model_lines
@@ -58,15 +63,16 @@ def show(model: str, revision: str | None, text: str | None, **asked: Any) -> No
         click.echo(f"{name:>{width}}  {value}")
 
 
-@command.command(name="lock", short_help="The lines of a job file that pin a model.")
-@click.argument("model")
+@command.command(name="lock", cls=Command, short_help="The lines of a job file that pin a model.")
+@_model
 @_revision
 def lock(model: str, revision: str | None) -> None:
     """Print the lines of a job file that name MODEL as it is now: for a hub model, its commit.
 
     \b
-    batchsent models lock distilbert-base-uncased-finetuned-sst-2-english >> job.toml
-    batchsent score reviews.csv --output scored --config job.toml
+    Examples:
+      batchsent models lock google/flan-t5-small >> job.toml
+      batchsent score reviews.csv --output scored --config job.toml
     """
     from batchsent.models.walkthrough import lock_lines
 

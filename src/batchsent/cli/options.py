@@ -10,10 +10,13 @@ from functools import partial
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from batchsent.cli.arguments import Choice, option
 from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.options import AUTO, option_fields, option_name
+from batchsent.suggestions import did_you_mean
 
 Command = Callable[..., Any]
 
@@ -29,6 +32,12 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             return AUTO
         number: int = click.INT.convert(value, param, ctx)
         return number
+
+    def shell_complete(
+        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """The word."""
+        return [CompletionItem(AUTO)] if AUTO.startswith(incomplete) else []
 
 
 class Template(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5
@@ -71,7 +80,7 @@ def options_of(config: type) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for definition in reversed(option_fields(config)):
             command = _option(config, definition)(command)
-        return click.option(
+        return option(
             "--config",
             metavar="FILE",
             callback=partial(_read_job_file, config),
@@ -86,18 +95,18 @@ def options_of(config: type) -> Callable[[Command], Command]:
 def _option(config: type, definition: Field[Any]) -> Callable[[Command], Command]:
     rule, name = definition.metadata, f"--{option_name(definition.name)}"
     described = _members(config, definition)
-    settings: dict[str, Any] = {"help": rule["help"], "default": definition.default}
+    settings: dict[str, Any] = {"help": rule["help"], "default": definition.default, "group": rule["group"]}
     if described == {bool}:
-        return click.option(name, is_flag=True, **settings)
+        return option(name, is_flag=True, **settings)
     if isinstance(definition.default, tuple):
         settings["multiple"] = True
     if rule["choices"]:
-        settings["type"] = click.Choice(rule["choices"])
+        settings["type"] = Choice(rule["choices"])
     else:
         settings["type"] = _OF_METAVAR.get(rule["metavar"]) or _click_type(described)
         settings["metavar"] = rule["metavar"]
     settings["show_default"] = definition.default not in (None, ())
-    return click.option(name, **settings)
+    return option(name, **settings)
 
 
 def _members(config: type, definition: Field[Any]) -> set[Any]:
@@ -134,7 +143,7 @@ def _read_job_file(config: type, ctx: click.Context, _parameter: click.Parameter
         raise UsageError(
             f"{path} has the unknown key {unknown[0]!r}",
             f"one of: {', '.join(sorted(known))}",
-            _suggestion(unknown[0], known),
+            did_you_mean(unknown[0], sorted(known), "remove it"),
         )
     for key, value in content.items():
         _require_type(config, path, key, value)
@@ -173,10 +182,3 @@ def _fits(value: object, members: set[Any]) -> tuple[bool, str]:
         takes_auto = len(members) > 1
         return type(value) is int or (takes_auto and value == AUTO), "a whole number"
     return isinstance(value, str), "a string"
-
-
-def _suggestion(word: str, known: set[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else "remove it"

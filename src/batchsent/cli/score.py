@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
+from batchsent.cli.arguments import inputs_argument, option
+from batchsent.cli.help import Command
 from batchsent.cli.options import options_of
 from batchsent.config import ScoreConfig
 
 
-@click.command(name="score")
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("--output", metavar="DIR", help="Directory of the results; created if missing. Required.")
+@click.command(name="score", cls=Command)
+@inputs_argument
+@option("--output", metavar="DIR", help="Directory of the results; created if missing. Required.")
 @options_of(ScoreConfig)
 def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Score reviews and write a label and every probability per row, as Parquet.
@@ -27,8 +29,11 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     was, and the result is the same.
 
     \b
-    batchsent score reviews.csv --output scored
-    batchsent score dumps/ --output scored --text-column body --keep id --keep stars=rating
+    Examples:
+      batchsent score reviews.csv --output scored
+      batchsent score dumps/ --output scored --text-column body --keep id
+      batchsent score reviews.csv --output scored --model ./my-model
+      batchsent score --config reviews.toml
     """
     with _lines_in(options["log_format"], options["progress"]):
         config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import click
 
+from batchsent.cli.arguments import directory_argument
+from batchsent.cli.help import Command
 
-@click.command(name="status")
-@click.argument("directory", metavar="DIR")
+
+@click.command(name="status", cls=Command)
+@directory_argument
 def command(directory: str) -> None:
     """Show how far the run in DIR is, or where it stopped and why. Writes nothing.
 
     DIR is what 'batchsent score' was given as --output.
 
     \b
-    batchsent status scored
+    Examples:
+      batchsent status scored
+      watch batchsent status scored
     """
     from batchsent.directory import recorded_identity
     from batchsent.reporting.status import status_lines

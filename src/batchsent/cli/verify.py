@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import click
 
+from batchsent.cli.arguments import directory_argument
+from batchsent.cli.help import Command
+
 PROBLEMS_SHOWN = 20
 
 
-@click.command(name="verify")
-@click.argument("directory", metavar="DIR")
+@click.command(name="verify", cls=Command)
+@directory_argument
 def command(directory: str) -> None:
     """Re-read every file that DIR published; exit 3 if one byte is not as it was published.
 
     Lists what is wrong, one line each. DIR is what 'batchsent score' was given as --output. Writes nothing.
 
     \b
-    batchsent verify scored
+    Examples:
+      batchsent verify scored
     """
     from batchsent.errors import IncompleteError, LockedError
     from batchsent.stages.planner import place

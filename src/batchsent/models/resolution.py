@@ -17,6 +17,7 @@ from typing import Any
 
 from batchsent.errors import HubUnreachableError, ModelError
 from batchsent.identity import files_version
+from batchsent.models.nearby import near_model
 from batchsent.models.remote import fetched
 from batchsent.models.safety import read_json_object, require_safe
 from batchsent.objects.uris import is_object
@@ -46,6 +47,7 @@ MODEL_FILES = (
 )
 """What a model is read from: nothing else is fetched or hashed, or decides a number. No pickle is among them."""
 
+_EXPECTED = "'embedded', a model directory or a hub id"
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -88,7 +90,7 @@ def resolve_model(name: str, revision: str | None, hash_file: Callable[[str], st
             raise _no_revision(name, revision)
         return _source(directory.resolve().name, directory, None, hash_file)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{name} is not a directory", "'embedded', a model directory or a hub id", "check the path")
+        raise ModelError(f"{name} is not a directory", _EXPECTED, _remedy(name, "check the path"))
     repository, commit, snapshot = _from_hub(name, revision)
     return _source(repository, snapshot, commit, hash_file)
 
@@ -120,6 +122,13 @@ def require_unchanged(directory: Path, files: Mapping[str, str], hash_file: Call
 def local_directory(name: str) -> Path:
     """Where ``name`` lies if it is a directory; '~' is the user's home."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - leaves '~nobody' as it is, where pathlib raises
+
+
+def _remedy(name: str, otherwise: str, *, may_be_right: bool = False) -> str:
+    near = near_model(name)
+    if near is None:
+        return otherwise
+    return f"{otherwise} (or did you mean {near!r}?)" if may_be_right else f"did you mean {near!r}?"
 
 
 def _no_revision(name: str, revision: str) -> ModelError:
@@ -166,9 +175,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[str, str, Path]:
             )
     except HFValidationError as error:
         raise ModelError(
-            f"{name!r} is neither a directory nor a hub id",
-            "'embedded', a model directory or a hub id",
-            "check the name",
+            f"{name!r} is neither a directory nor a hub id", _EXPECTED, _remedy(name, "check the name")
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
@@ -177,8 +184,8 @@ def _from_hub(name: str, revision: str | None) -> tuple[str, str, Path]:
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"{name} is not on the hub, or not for this user",
-            "'embedded', a model directory or a hub id",
-            "check the name, or log in with 'hf auth login'",
+            _EXPECTED,
+            _remedy(name, "check the name, or log in with 'hf auth login'"),
         ) from error
     except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError) as error:
         cached = _from_cache(name, revision)
@@ -186,7 +193,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[str, str, Path]:
             raise HubUnreachableError(
                 f"the model hub does not answer and {name} is not in the cache ({type(error).__name__})",
                 "a hub that answers, or a model in the cache",
-                "run again later, or name a local directory",
+                _remedy(name, "run again later, or name a local directory", may_be_right=True),
             ) from error
         return cached
     cached = _from_cache(name, revision)
@@ -194,7 +201,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[str, str, Path]:
         raise ModelError(
             f"{name} is not in the cache and HF_HUB_OFFLINE is set",
             "a cached model",
-            "fetch it once without HF_HUB_OFFLINE",
+            _remedy(name, "fetch it once without HF_HUB_OFFLINE", may_be_right=True),
         )
     return cached
 

@@ -5,7 +5,6 @@ Loads no weights by itself: the model that takes part in the walk is handed in, 
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from batchsent.models.prompts import PLACE, Prompt
 from batchsent.models.resolution import EMBEDDED, ModelSource, read_model_config
 from batchsent.models.weights import weight_files
 from batchsent.records import TokenBatch
+from batchsent.toml import toml_value
 
 WIDTH = 100
 """Columns of the text that is printed."""
@@ -120,20 +120,15 @@ def read_weights(source: ModelSource) -> Weights:
 def lock_lines(source: ModelSource) -> list[str]:
     """Lines for a job file that name just this model, with the hashes of its files as comments."""
     if source.revision is not None:
-        named = [f"model = {_toml(source.name)}", f"revision = {_toml(source.revision)}"]
+        named = [f"model = {toml_value(source.name)}", f"revision = {toml_value(source.revision)}"]
         comment = "the commit identifies it; SHA-256 of its files:"
     elif source.name == EMBEDDED:
-        named = [f"model = {_toml(EMBEDDED)}"]
+        named = [f"model = {toml_value(EMBEDDED)}"]
         comment = "it comes with batchsent and has no revision: the SHA-256 of its files identify it"
     else:
-        named = [f"model = {_toml(str(source.directory.resolve()))}"]
+        named = [f"model = {toml_value(str(source.directory.resolve()))}"]
         comment = "a directory has no revision: the SHA-256 of its files identify it"
     return [*named, f"# {comment}", *(f"# {sha256}  {name}" for name, sha256 in source.files.items())]
-
-
-def _toml(value: str) -> str:
-    # A JSON string is a TOML string, but for one control character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 # --- the walk

@@ -7,5 +7,15 @@ A crash or a bomb inside a native parser costs one shard, not the job. ``ReaderP
 from batchsent.stages.reader.parquet import layout_of
 from batchsent.stages.reader.process import ReaderProcess, serve
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest
+from batchsent.stages.reader.survey import Column, Survey, SurveyRequest
 
-__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "layout_of", "serve"]
+__all__ = [
+    "Column",
+    "InspectRequest",
+    "ReadRequest",
+    "ReaderProcess",
+    "Survey",
+    "SurveyRequest",
+    "layout_of",
+    "serve",
+]

@@ -25,7 +25,8 @@ from batchsent.stages.reader.text_stream import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""By extension, where none was asked for."""
 _QUOTING = "fields quoted as in RFC 4180"
 _HEADER = -1
 """The header's row index: what follows it is record 0."""
@@ -69,7 +70,7 @@ def read_delimited(
 
 def _delimiter(shard: Shard, delimiter: str | None) -> str:
     if delimiter is None:
-        return _DELIMITERS[shard.format]
+        return DELIMITERS[shard.format]
     # In a stream of bytes, a character that is not ASCII is not one character.
     if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
         raise UsageError(f"--delimiter is {delimiter!r}", "one ASCII character, no quote", "choose one")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from batchsent.errors import WrongSettingError
+from batchsent.errors import ShardError, WrongSettingError
 from batchsent.records import Shard
 from batchsent.stages.reader.decompression import READ_ERRORS, open_decompressed, unreadable
 from batchsent.stages.reader.text_stream import field_encoding, open_text
@@ -38,6 +38,23 @@ def require_encoding(shard: Shard, encoding: str) -> None:
         f"text in {encoding}",
         f"pass --encoding {guess or 'NAME'}",
     )
+
+
+def found_encoding(shard: Shard) -> str:
+    """What the shard is written in, as far as its beginning tells: '' where that is ASCII, which most encodings hold.
+
+    Raises ShardError if there is no guess.
+    """
+    try:
+        require_encoding(shard, "utf-8")
+    except ShardError:
+        guess = _guess(shard)
+        if guess is None:
+            raise
+        require_encoding(shard, guess)
+        return guess
+    with open_text(shard, "utf-8") as stream:
+        return "" if stream.read(SAMPLE_BYTES).isascii() else "utf-8"
 
 
 def _not_decoding(sample: bytes, codec: str) -> str | None:

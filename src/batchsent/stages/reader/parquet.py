@@ -43,12 +43,18 @@ def unreadable(shard: Shard, error: Exception) -> ShardError:
     return ShardError(f"{shard.name} is not readable as Parquet ({first})", "a complete Parquet file", "write it again")
 
 
+def is_text(data_type: pa.DataType) -> bool:
+    """Whether values of this type are strings."""
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(data_type) for is_kind in kinds)
+
+
 def text_error(schema: pa.Schema, text_column: str) -> str | None:
     """Why ``text_column`` cannot be scored, if it cannot; its presence is somebody else's question."""
     data_type = schema.field(text_column).type
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
-    if pa.types.is_string(data_type) or pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
+    if is_text(data_type):
         return None
     return f"column {text_column!r} is {schema.field(text_column).type}, not text"
 
@@ -133,6 +139,26 @@ def read_parquet(
         raise  # not the file's format, but its size: the process that reads says so
     except (pa.ArrowException, OSError) as error:
         raise unreadable(shard, error) from error
+
+
+def first_values(shard: Shard, file: pq.ParquetFile, columns: list[str], row_count: int) -> dict[str, list[Any]]:
+    """The values of ``columns`` in the first rows; a string that is not UTF-8 is None. Raises ShardError."""
+    try:
+        batches = list(_rows(file, columns, 0, min(row_count, file.metadata.num_rows), _BATCH_ROWS)) if columns else []
+        if not batches:
+            return {}
+        table = pa.Table.from_batches(batches)
+        return {name: _values(table.column(name)) for name in columns}
+    except pa.ArrowMemoryError:
+        raise  # not the file's format, but its size: the process that reads says so
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(shard, error) from error
+
+
+def _values(column: pa.ChunkedArray[Any]) -> list[Any]:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    values: list[Any] = (_text(column)[0] if is_text(kind) else column).to_pylist()
+    return values
 
 
 def _require_consistent_counts(shard: Shard, metadata: pq.FileMetaData, wanted: Sequence[str]) -> None:

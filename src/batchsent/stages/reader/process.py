@@ -25,11 +25,14 @@ from typing import Any, Self
 from batchsent.errors import BatchsentError, DeviceError, ShardError
 from batchsent.records import Inspection, Part, Signature
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest, inspect_shard, read_parts
+from batchsent.stages.reader.survey import Survey, SurveyRequest, survey_shard
 from batchsent.stop import leave_with, out_of_reach
 from batchsent.stores import signature
 
 MEMORY_LIMIT_BYTES = 4 << 30
 """Address space of the reader beyond what its libraries map at start: 64 MiB parts need a tenth of it."""
+
+Request = ReadRequest | InspectRequest | SurveyRequest
 
 _POLL_SECONDS = 0.1
 _INSPECTED_AT_ONCE = 500
@@ -92,6 +95,19 @@ class ReaderProcess:
             return _inspection(request, error)
         return _inspection(request, answer)
 
+    def survey(self, request: SurveyRequest) -> Survey:
+        """What the columns of a shard hold; a shard that kills the reader is one that cannot be read."""
+        try:
+            (answer,) = self._ask([request])
+        except ShardError as error:
+            answer = error
+        if isinstance(answer, ShardError):
+            return Survey(request.shard, error=str(answer))
+        if isinstance(answer, BatchsentError):
+            raise answer
+        found: Survey = answer
+        return found
+
     def read(self, request: ReadRequest) -> Iterator[Part]:
         """The parts that are not done. Raises ShardError if the shard cannot be read to its end."""
         error: BatchsentError | None = None
@@ -103,7 +119,7 @@ class ReaderProcess:
         if error is not None:
             raise error
 
-    def _ask(self, requests: Sequence[ReadRequest | InspectRequest]) -> Iterator[Any]:
+    def _ask(self, requests: Sequence[Request]) -> Iterator[Any]:
         """The answers, errors among them, to one request after the other. Raises ShardError if one kills the reader."""
         if not self._is_clean:
             self.close()
@@ -189,10 +205,13 @@ def _last_answer(request: InspectRequest) -> Inspection | BatchsentError:
     return answer
 
 
-def _answers_or_error(request: ReadRequest | InspectRequest) -> Iterator[Any]:
+def _answers_or_error(request: Request) -> Iterator[Any]:
     """What there is to say to ``request``; an error comes last."""
     try:
-        yield from answers(request)
+        if isinstance(request, SurveyRequest):
+            yield survey_shard(request)
+        else:
+            yield from answers(request)
     except BatchsentError as error:
         yield error
     except MemoryError:

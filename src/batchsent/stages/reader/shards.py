@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import sys
@@ -17,12 +16,10 @@ from batchsent.stages.reader.jsonlines import read_jsonlines
 from batchsent.stages.reader.parquet import open_parquet, read_parquet, row_bytes_of, text_bytes_of, text_error
 from batchsent.stages.reader.raw_part import RawPart
 from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, field_encoding, open_text
+from batchsent.suggestions import listed, missing_column
 
 COLUMN_LIMIT = 10_000
 """Of a shard: more are not the columns of a review, but a delimiter that is none, or a bomb."""
-
-_SHOWN_CHARACTERS = 40
-"""Of a column's name in a message."""
 
 _SAMPLED_LINES = 100
 """Lines of a JSON Lines shard that are looked at for the text's key."""
@@ -73,9 +70,9 @@ def inspect_shard(request: InspectRequest) -> Inspection:
         require_encoding(shard, request.encoding)
         if shard.format in (".csv", ".tsv"):
             columns: Sequence[str] = read_header(shard, request.encoding, request.delimiter)
-            _require_few(shard, columns)
+            require_few(shard, columns)
         else:
-            columns = _sampled_keys(request)
+            columns = sampled_keys(shard, request.encoding)
     except ShardError as error:
         return Inspection(shard, (), None, error=str(error), is_setting_wrong=isinstance(error, WrongSettingError))
     missing = _missing(shard, columns, request) if columns else None
@@ -86,7 +83,7 @@ def inspect_shard(request: InspectRequest) -> Inspection:
 def _inspect_parquet(request: InspectRequest) -> Inspection:
     shard, file = request.shard, open_parquet(request.shard)
     columns = file.schema_arrow.names
-    _require_few(shard, columns)
+    require_few(shard, columns)
     wrong = _missing(shard, columns, request) if columns else None
     if wrong is None and (found := text_error(file.schema_arrow, request.text_column)):
         wrong = f"{found}, in {shard.name}; a column of strings was expected; pass --text-column"
@@ -103,7 +100,8 @@ def _inspect_parquet(request: InspectRequest) -> Inspection:
     )
 
 
-def _require_few(shard: Shard, columns: Sequence[str]) -> None:
+def require_few(shard: Shard, columns: Sequence[str]) -> None:
+    """Raise ShardError for so many columns that they are none."""
     if len(columns) > COLUMN_LIMIT:
         raise ShardError(
             f"{shard.name} has {len(columns)} columns", f"at most {COLUMN_LIMIT}", "leave out those that are not needed"
@@ -120,32 +118,18 @@ def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> s
         if count > 1:
             return f"column {name!r} is {count} times in {shard.name}; one was expected; rename the others"
         if not count:
-            has = ", ".join(map(_shortened, columns[:20])) + (", …" if len(columns) > 20 else "")
             if shard.format in (".csv", ".tsv") and len(columns) == 1 and (other := other_delimiter(columns[0])):
+                has = listed(columns)
                 return f"column {name!r} is not in {shard.name} (it has: {has}); did you mean --delimiter {other!r}?"
-            near = _nearest(name, columns[:COLUMN_LIMIT])
-            advice = f"did you mean {option} {near!r}?" if near else f"pass {option}"
-            return f"column {name!r} is not in {shard.name} (it has: {has}); {advice}"
+            return missing_column(name, shard.name, columns[:COLUMN_LIMIT], option)
     return None
 
 
-def _nearest(name: str, columns: Sequence[str]) -> str | None:
-    by_letters = {column.strip().lower(): column for column in reversed(columns)}
-    near = difflib.get_close_matches(name, columns, 1)
-    near = near or [by_letters[found] for found in difflib.get_close_matches(name.strip().lower(), by_letters, 1)]
-    return near[0] if near else None
-
-
-def _shortened(name: str) -> str:
-    # A file without a header has its first record there.
-    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
-
-
-def _sampled_keys(request: InspectRequest) -> Sequence[str]:
+def sampled_keys(shard: Shard, encoding: str) -> Sequence[str]:
     """Keys of the first records, in order of appearance; empty if no record could be understood."""
     keys: dict[str, None] = {}
-    codec = field_encoding(request.encoding)
-    with open_text(request.shard, request.encoding) as stream:
+    codec = field_encoding(encoding)
+    with open_text(shard, encoding) as stream:
         lines = iter(lambda: stream.readline(RECORD_LIMIT_BYTES), b"")
         for line in itertools.islice(lines, _SAMPLED_LINES):
             if len(line) == RECORD_LIMIT_BYTES:

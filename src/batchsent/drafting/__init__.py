@@ -1,0 +1,1 @@
+"""A job file for an input, from a look at it."""
