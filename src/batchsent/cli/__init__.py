@@ -81,11 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error that a user can cause is one line and its own exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"]  # wherever it stands
+    is_debug = len(words) < len(given)
     try:
         if completion.VARIABLE in os.environ:
             code = completion.answer(os.environ[completion.VARIABLE])
         else:
-            is_debug = len(words) < len(given)
             code = cli.main(words, prog_name="batchsent", standalone_mode=False, obj=is_debug)
         if sys.stdout is not None:
             sys.stdout.flush()
