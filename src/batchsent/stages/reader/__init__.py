@@ -7,5 +7,6 @@ A crash or a bomb inside a native parser costs one shard, not the job. ``ReaderP
 from batchsent.stages.reader.parquet import layout_of
 from batchsent.stages.reader.process import ReaderProcess, serve
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest
+from batchsent.stages.reader.text_stream import is_stored_as_parsed
 
-__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "layout_of", "serve"]
+__all__ = ["InspectRequest", "ReadRequest", "ReaderProcess", "is_stored_as_parsed", "layout_of", "serve"]
