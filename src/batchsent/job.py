@@ -34,7 +34,7 @@ from batchsent.identity import Identity
 from batchsent.ledger import Ledger
 from batchsent.machine import choose_device
 from batchsent.objects.uris import is_object
-from batchsent.planning.remembered import planned_for
+from batchsent.plan.remembered import planned_for
 from batchsent.preparation import inspect_shards, pieces_of, require_space, tasks_of
 from batchsent.records import Inspection, Shard
 from batchsent.reporting.progress import NoProgress, Progress

@@ -22,7 +22,7 @@ from batchsent.machine import available_cores, choose_device
 from batchsent.models.graphs import calibration_version
 from batchsent.models.loading import prompt_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
-from batchsent.planning.sample import read_request
+from batchsent.plan.sample import read_request
 from batchsent.preparation import inspect_shards
 from batchsent.records import EncodedTexts, TokenBatch
 from batchsent.resolve import resolve

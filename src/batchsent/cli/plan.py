@@ -47,9 +47,9 @@ def run(config: ScoreConfig, price_per_hour: float | None = None, *, as_json: bo
     stop = StopSignal()
     stop.install()  # before the seconds that importing the rest may take
 
-    from batchsent.planning.remembered import remember
-    from batchsent.planning.run import make_plan
-    from batchsent.planning.table import plan_lines
+    from batchsent.plan.remembered import remember
+    from batchsent.plan.run import make_plan
+    from batchsent.plan.table import plan_lines
     from batchsent.reporting import logs
     from batchsent.reporting.run_report import new_run_id
 

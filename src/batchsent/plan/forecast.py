@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchsent.distributions import LENGTH_EDGES
-from batchsent.planning.commits import CommitCosts
-from batchsent.planning.kept import Remainder
-from batchsent.planning.passes import Batched, PassCosts
-from batchsent.planning.results import Between, Sample, Texts
+from batchsent.plan.commits import CommitCosts
+from batchsent.plan.kept import Remainder
+from batchsent.plan.passes import Batched, PassCosts
+from batchsent.plan.results import Between, Sample, Texts
 
 MACHINE_ERROR = 0.05
 """Of the time, whatever was measured: some seconds of passes do not tell what else the machine will do meanwhile."""

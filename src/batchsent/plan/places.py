@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsent.identity import Identity
-from batchsent.planning.kept import Remainder
+from batchsent.plan.kept import Remainder
 from batchsent.records import Position, Shard
 from batchsent.stages.reader import is_stored_as_parsed
 
@@ -58,7 +58,8 @@ def choose_places(remainders: list[Remainder], identity: Identity) -> list[Place
     wanted = min(max(math.ceil(SAMPLED_TEXTS / mean_rows), FEWEST_PLACES), MOST_PLACES, len(rows))
     probabilities = inclusion_probabilities(rows, wanted)
     drawn = np.sort(_systematic(probabilities, np.random.default_rng(SEED)))
-    run_count = max(1, FEWEST_PLACES // len(rows))
+    enough = math.ceil(SAMPLED_TEXTS / (wanted * identity.rows_per_part))
+    run_count = max(1, FEWEST_PLACES // len(rows), min(enough, MOST_PLACES // wanted))
     return [_place(candidates, int(index), 1 / float(probabilities[index]), run_count) for index in drawn]
 
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from batchsent.config import ScoreConfig
 from batchsent.errors import ShardError
 from batchsent.identity import Identity
-from batchsent.planning.kept import Remainder
-from batchsent.planning.places import SAMPLED_TEXTS, SEED, Place, rows_in, skipped_rows
+from batchsent.plan.kept import Remainder
+from batchsent.plan.places import SAMPLED_TEXTS, SEED, Place, rows_in, skipped_rows
 from batchsent.records import EncodedTexts, Part, Position, Shard, ShardDigest
 from batchsent.schema import TEXT
 from batchsent.stages.reader import InspectRequest, ReaderProcess, ReadRequest, is_stored_as_parsed
@@ -44,7 +44,7 @@ class Stretch:
     is_counted: bool
     """How many records its shard has is known."""
     is_beginning: bool
-    """Nobody can begin to read elsewhere in its shard, or it was too large to be drawn from."""
+    """Its shard goes on, and nobody can begin to read elsewhere in it."""
     shard: str
     size: float
     """Records, as many as one would take its bytes for where nobody has counted them."""
@@ -175,7 +175,7 @@ def _stretch(
         encoded=encoder.encode(records.column(TEXT)),
         weight=weight,
         is_counted=place.part is not None,
-        is_beginning=place.part is None and place.start is None and not part.is_last,
+        is_beginning=place.part is None and place.piece_count == 1 and not part.is_last,
         shard=part.shard.name,
         size=size,
         record_count=part.records.num_rows,

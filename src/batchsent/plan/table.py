@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from batchsent.distributions import LENGTH_EDGES
 from batchsent.errors import without_secrets
-from batchsent.planning.results import Between, Plan, Texts
+from batchsent.plan.results import Between, Plan, Texts
 from batchsent.preparation import spoken_bytes
 from batchsent.reporting.progress import spoken_seconds
 from batchsent.scoring import UNKNOWN_TOKEN_LIMIT
@@ -50,6 +50,9 @@ def _kept_lines(plan: Plan) -> Lines:
         lines.append(
             ("", f"of {kept.assumed_shard_count:,} of them only the size was looked at: a run hashes them first")
         )
+    if kept.unknown_bytes:
+        size = spoken_bytes(kept.unknown_bytes)
+        lines.append(("", f"{size} of other shards have to be hashed before it is known what of them is kept"))
     return lines
 
 
@@ -142,8 +145,6 @@ def _time_lines(plan: Plan) -> Lines:
         ("", f"on {count} devices like this one {_range(plan.seconds_on(count), spoken_seconds)}")
         for count in plan.replicas
     ]
-    if plan.kept.unknown_bytes:
-        lines.append(("", f"{spoken_bytes(plan.kept.unknown_bytes)} of input are hashed first, beside it"))
     return lines
 
 

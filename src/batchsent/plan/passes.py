@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsent.identity import Identity
-from batchsent.planning.sample import Stretch
+from batchsent.plan.sample import Stretch
 from batchsent.records import EncodedPart, EncodedTexts, Part, TokenBatch
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.classifier import Model, classify
@@ -50,7 +50,7 @@ class Batched:
         """[batches, 3]: one, token positions, pairs of positions."""
         if not len(self.ends):
             return np.empty((0, 3))
-        starts = np.append(0, self.ends[:-1])
+        starts = np.append(0, self.ends)[:-1]
         rows, longest = np.diff(self.ends, prepend=0), self.lengths[starts]
         if self.capacity:
             positions = np.maximum(self.capacity, np.add.reduceat(self.lengths, starts))
@@ -64,7 +64,7 @@ class Batched:
         """(rows, longest) of each batch; packed passes have one shape."""
         if self.capacity:
             return [(0, self.capacity)] * len(self.ends)
-        starts = np.append(0, self.ends[:-1])
+        starts = np.append(0, self.ends)[:-1]
         return list(zip(np.diff(self.ends, prepend=0).tolist(), self.lengths[starts].tolist(), strict=True))
 
     def batch(self, index: int) -> TokenBatch:

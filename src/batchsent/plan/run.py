@@ -22,9 +22,9 @@ from batchsent.directory import adopt, decide, require_free_names
 from batchsent.errors import UsageError
 from batchsent.identity import Identity
 from batchsent.models.resolution import ModelSource, sha256_of
-from batchsent.planning.kept import KeptWork, Remainder, fresh_remainder
-from batchsent.planning.remembered import plan_key
-from batchsent.planning.results import Between, Kept, Plan
+from batchsent.plan.kept import KeptWork, Remainder, fresh_remainder
+from batchsent.plan.remembered import plan_key
+from batchsent.plan.results import Between, Kept, Plan
 from batchsent.preparation import inspect_shards, needed_bytes, require_space
 from batchsent.records import Inspection
 from batchsent.scoring import LoadModel, device_and_model, tokenizer_count
@@ -136,7 +136,7 @@ class _Work:
             max_length=identity.max_length,
             shard_count=len(shards),
             input_bytes=sum(shard.size_bytes for shard in shards),
-            kept=_kept(self.remainders),
+            kept=_kept(self.remainders, is_begun=self._kept is not None),
             seconds=Between(prepared_seconds, prepared_seconds, prepared_seconds),
             startup_seconds=prepared_seconds,
             failed_shards={i.shard.name: i.error for i in self._inspections if i.error is not None},
@@ -161,9 +161,9 @@ class _Work:
         self, plan: Plan, reader: ReaderProcess, check: Callable[[], None], load_model: LoadModel | None
     ) -> Plan:
         """``plan`` with all that has to be tried."""
-        from batchsent.planning.forecast import Forecast, Machine, expected_seconds
-        from batchsent.planning.measured import measure
-        from batchsent.planning.places import choose_places
+        from batchsent.plan.forecast import Forecast, Machine, expected_seconds
+        from batchsent.plan.measured import measure
+        from batchsent.plan.places import choose_places
 
         identity, on = self._identity, (self._device, self._source)
         places = choose_places(self.remainders, identity)
@@ -191,13 +191,13 @@ class _Work:
         )
 
 
-def _kept(remainders: list[Remainder]) -> Kept:
+def _kept(remainders: list[Remainder], *, is_begun: bool) -> Kept:
     return Kept(
         shard_count=sum(remainder.is_finished for remainder in remainders),
         record_count=sum(remainder.kept_rows for remainder in remainders),
         size_bytes=sum(remainder.kept_bytes for remainder in remainders),
         assumed_shard_count=sum(remainder.is_assumed for remainder in remainders),
-        unknown_bytes=_unhashed_bytes(remainders),
+        unknown_bytes=_unhashed_bytes([r for r in remainders if not r.is_finished]) if is_begun else 0,
     )
 
 

@@ -16,7 +16,7 @@ from batchsent.config import ScoreConfig
 from batchsent.errors import BatchsentError
 from batchsent.identity import Identity, checksum_of
 from batchsent.models.cache import cache_directory
-from batchsent.planning.results import Plan
+from batchsent.plan.results import Plan
 from batchsent.records import Shard
 from batchsent.reporting.run_report import RunReport
 from batchsent.shares import Share

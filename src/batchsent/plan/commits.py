@@ -18,7 +18,7 @@ import numpy as np
 from batchsent import checkpoint
 from batchsent.checkpoint import UnitProgress, Work
 from batchsent.identity import Identity
-from batchsent.planning.sample import Stretch
+from batchsent.plan.sample import Stretch
 from batchsent.records import EncodedTexts, Part, Position, Predictions, ScoredPart, ShardDigest, Signature
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.committer import commit_shard

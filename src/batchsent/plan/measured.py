@@ -18,11 +18,11 @@ from batchsent.identity import Identity
 from batchsent.machine import peak_memory_bytes
 from batchsent.models import loading
 from batchsent.models.resolution import ModelSource
-from batchsent.planning.commits import NO_COMMITS, CommitCosts, measure_commits
-from batchsent.planning.passes import Batched, PassCosts, batched, measure_passes
-from batchsent.planning.places import Place
-from batchsent.planning.results import Memory
-from batchsent.planning.sample import Stretch, read_stretches
+from batchsent.plan.commits import NO_COMMITS, CommitCosts, measure_commits
+from batchsent.plan.passes import Batched, PassCosts, batched, measure_passes
+from batchsent.plan.places import Place
+from batchsent.plan.results import Memory
+from batchsent.plan.sample import Stretch, read_stretches
 from batchsent.schema import TEXT
 from batchsent.scoring import LoadModel, tokenizer_count
 from batchsent.stages.reader import ReaderProcess
