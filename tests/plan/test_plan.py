@@ -165,7 +165,11 @@ def test_a_thousand_shards(plan: MakePlan, tmp_path: Path) -> None:
     for index in range(1, 1_000):
         (tmp_path / f"in/{index:04}.parquet").write_bytes(data)
     found = plan(tmp_path / "in")
-    assert (found.shard_count, texts_of(found).record_count.expected, texts_of(found).part_count) == (1_000, 3_000, 1_000)
+    assert (found.shard_count, texts_of(found).record_count.expected, texts_of(found).part_count) == (
+        1_000,
+        3_000,
+        1_000,
+    )
     assert found.sample.stretch_count == places.MOST_PLACES
     assert found.stage_seconds["writing"] > 0
 
@@ -222,7 +226,7 @@ def test_an_input_without_texts(plan: MakePlan, score: Score, tmp_path: Path, te
 
 def test_what_score_refuses_is_refused(plan: MakePlan, tmp_path: Path) -> None:
     path, out = write_csv(tmp_path / "r.csv", ["good"]), tmp_path / "out"
-    with pytest.raises(InputError, match="column 'body' is not in r.csv"):
+    with pytest.raises(InputError, match=r"column 'body' is not in r\.csv"):
         plan(path, text_column="body")
     with pytest.raises(InputError, match="does not exist"):
         plan(tmp_path / "none.csv")
