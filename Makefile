@@ -74,8 +74,8 @@ audit: $(STAMP) ## ask PyPI for published advisories about the versions in const
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # One after the other, on a machine that does nothing else meanwhile.
-bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 40 minutes)
-	for name in startup planning overhead budget tokenizing kills equality memory; do \
+bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 50 minutes)
+	for name in startup planning plan_accuracy overhead budget tokenizing kills equality memory; do \
 	    $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/tables.py
 

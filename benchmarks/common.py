@@ -58,6 +58,9 @@ def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
 
 def _without_folder(argument: str) -> str:
     """Where a file lay on the machine that measured is nobody's business."""
+    name, equals, place = argument.partition("=")
+    if equals and Path(place).is_absolute():
+        return f"{name}={Path(place).name}"
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 

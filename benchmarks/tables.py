@@ -123,6 +123,23 @@ def _planning(result: Result) -> list[str]:
     return lines
 
 
+def _plan_accuracy(result: Result) -> list[str]:
+    lines = [
+        "| texts | rows | planned | took | off | tokens off | padding, found | again, found | planning |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        planned = row["planned"]
+        lines.append(
+            f"| {row['texts']} | {row['rows']:,} "
+            f"| {planned['expected']:.0f} s ({planned['low']:.0f} to {planned['high']:.0f}) | {row['seconds']:.0f} s "
+            f"| **{row['off']:+.1%}** | {row['planned_tokens'] / row['tokens'] - 1:+.1%} "
+            f"| {row['planned_padding']:.1%}, {row['padding']:.1%} "
+            f"| {row['planned_duplicates']:.1%}, {row['duplicates']:.1%} | {row['planning_seconds']:.0f} s |"
+        )
+    return lines
+
+
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
     lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
@@ -233,6 +250,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "startup": _startup,
     "budget": _budget,
     "planning": _planning,
+    "plan_accuracy": _plan_accuracy,
     "tokenizing": _tokenizing,
     "growth": _growth,
     "scaling": _scaling,

@@ -8,6 +8,7 @@ progress that could disagree with these.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.identity import SCHEMA_VERSION, Identity, canonical_json, checksum_of
@@ -152,6 +154,19 @@ def load_progress(store: Store, unit: str, check: Callable[[], None] = lambda: N
             continue  # another run has published and cleared it
         if not intact:
             store.remove(name)
+    return progress
+
+
+def seen_progress(store: Store, unit: str) -> UnitProgress:
+    """The same by names and footers alone: no part is hashed, and a damaged one may be among them. Removes nothing."""
+    progress = UnitProgress()
+    for file_name in store.list(f"{PARTS}/{unit}"):
+        match = _PART_NAME.fullmatch(file_name)
+        if match:
+            name = f"{PARTS}/{unit}/{file_name}"
+            with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid, KeyError, TypeError), store.open(name) as file:
+                state = PartState.from_metadata(pq.read_schema(file).metadata)
+                progress.add(PartFile(name, int(match[1]), state))
     return progress
 
 

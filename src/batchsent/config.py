@@ -5,6 +5,7 @@ Knows the options, their kinds and their limits. Does not read files, look at th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from batchsent.errors import UsageError
@@ -24,6 +25,8 @@ from batchsent.options import (
 TEXT_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson")
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 FORMATS = (".parquet", *TEXT_EXTENSIONS)
+NOWHERE = os.devnull
+"""The output directory of a plan that is asked for without one."""
 
 
 @dataclass(frozen=True, kw_only=True)

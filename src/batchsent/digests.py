@@ -65,9 +65,9 @@ class DigestCache:
         found = signature(path)
         if found is None:
             raise FileNotFoundError(path)
-        known = self._known.get(path)
-        if known is not None and known[0] == found:
-            return ShardDigest(known[1], found)
+        known = self._remembered(path, found)
+        if known is not None:
+            return known
         for _ in range(3):
             age_seconds = time.time() - found.ctime_ns / 1e9
             if 0 <= age_seconds < _CLOCK_GRAIN_SECONDS:
@@ -86,6 +86,15 @@ class DigestCache:
             "a finished file",
             "wait for its writer and run again",
         )
+
+    def known(self, path: str) -> ShardDigest | None:
+        """The record of a file that still looks as it did; None where it would have to be hashed, or is gone."""
+        found = signature(path)
+        return None if found is None else self._remembered(path, found)
+
+    def _remembered(self, path: str, found: Signature) -> ShardDigest | None:
+        known = self._known.get(path)
+        return ShardDigest(known[1], found) if known is not None and known[0] == found else None
 
     def of_shard(self, shard: Shard) -> ShardDigest:
         """What ``shard`` holds. Of an object the listing has said it, and whoever reads it holds the store to that."""

@@ -57,13 +57,8 @@ def begin(
 
     ``input_bytes`` says how much a process has to do.
     """
-    device = choose_device(config.device)
     # Resolved first: settings that are wrong must not cost what is there.
-    source = resolve_model(config.model, config.revision, hash_file)
-    identity = resolve(config, source, device, check)
-    is_compiled = choose_compiled(identity, source.directory, device, input_bytes)
-    identity = replace(identity, compiled=is_compiled)
-    require_unchanged(source.directory, source.files, hash_file)
+    identity = decide(config, hash_file, check, input_bytes=input_bytes)
     if config.restart and store.exists(checkpoint.CONFIG):
         discard_everything(store)
     try:
@@ -77,6 +72,16 @@ def begin(
             ) from None
         return adopted
     return identity
+
+
+def decide(config: ScoreConfig, hash_file: HashFile, check: Callable[[], None], *, input_bytes: int) -> Identity:
+    """The settings of a run that begins now. Writes nothing but what is converted or fetched into the user's cache."""
+    device = choose_device(config.device)
+    source = resolve_model(config.model, config.revision, hash_file)
+    identity = resolve(config, source, device, check)
+    is_compiled = choose_compiled(identity, source.directory, device, input_bytes)
+    require_unchanged(source.directory, source.files, hash_file)
+    return replace(identity, compiled=is_compiled)
 
 
 def recorded_identity(store: Store) -> Identity | None:

@@ -35,6 +35,7 @@ from batchsent.identity import Identity
 from batchsent.ledger import Ledger
 from batchsent.machine import choose_device
 from batchsent.objects.uris import is_object
+from batchsent.plan.remembered import planned_for
 from batchsent.preparation import inspect_shards, pieces_of, require_space, tasks_of
 from batchsent.records import Inspection, Shard
 from batchsent.reporting.metrics import MetricsFile, metrics_of
@@ -128,6 +129,7 @@ def _run_job(
                         run.score_on(cluster, inspections)
                     else:
                         run.score_here(reader, inspections, load_model)
+                        report.plan = planned_for(report, identity, config, share, shards)
                     run.close(reader, shards)
             except BatchsentError as error:
                 report.end(_STATES.get(type(error), "failed"), str(error))

@@ -108,18 +108,22 @@ def require_space(store: Store, identity: Identity, inspections: list[Inspection
     An estimate on the low side: a disk that fills up later costs nothing but time, a refusal that is wrong
     would be repeated for ever.
     """
-    needed = sum(2 * _estimated_output_bytes(inspection, identity) for inspection in inspections)
-    needed -= store.size_bytes(PARTS)
+    needed = needed_bytes(identity, inspections) - store.size_bytes(PARTS)
     free = store.free_bytes()
     if needed > free:
         raise StorageError(
-            f"{_spoken_bytes(free)} free in {store.root}",
-            f"about {_spoken_bytes(needed)}",
+            f"{spoken_bytes(free)} free in {store.root}",
+            f"about {spoken_bytes(needed)}",
             "free space or choose another --output, and run again",
         )
 
 
-def _spoken_bytes(size: int) -> str:
+def needed_bytes(identity: Identity, inspections: list[Inspection]) -> int:
+    """Of DIR, about, while the parts and files of these shards lie side by side."""
+    return sum(2 * _estimated_output_bytes(inspection, identity) for inspection in inspections)
+
+
+def spoken_bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

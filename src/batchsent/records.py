@@ -101,6 +101,10 @@ class Inspection:
     """Parquet: of the columns that are read, as the footer has them: the largest mean of a row in a row group."""
     text_bytes: int = 0
     """Parquet: of the text's column, not compressed."""
+    group_rows: int = 0
+    """Parquet: rows of the largest row group; a row is decoded with all that come before it in its group."""
+    expansion: float = 1.0
+    """Text formats, where it was asked for: bytes that are parsed for one that is stored."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from batchsent.batching import require_batching
 from batchsent.checkpoint import Work
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
-from batchsent.directory import model_source
+from batchsent.directory import HashFile, model_source
 from batchsent.engines.commits import CommitThread
 from batchsent.errors import IncompleteError, ShardError
 from batchsent.identity import Identity
@@ -132,7 +132,7 @@ class Scorer:
         identity = self._identity
         device, source = self._device_and_model()
         make = partial(make_encode, source.directory, identity)
-        workers, on_gpu = self._workers(device), device != "cpu"
+        workers, on_gpu = tokenizer_count(self._config, device, self._neighbours), device != "cpu"
         with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
             commits.start()
             model = self._loaded(source, device)
@@ -239,9 +239,7 @@ class Scorer:
 
     def _find_device_and_model(self) -> tuple[str, ModelSource]:
         identity = self._identity
-        device = choose_device(self._config.device)
-        require_backend(identity.backend, device)
-        require_precision(identity.precision, device, identity.backend, identity.task)
+        device, source = device_and_model(identity, self._config, self._digests.of_model)
         self._report.device = device
         log.info(
             "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
@@ -255,8 +253,6 @@ class Scorer:
             identity.threads,
             f"{identity.rows_per_part:,}",
         )
-        source = model_source(identity, self._config, self._digests.of_model)
-        require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
         return device, source
 
     def _scope(self) -> str:
@@ -281,13 +277,6 @@ class Scorer:
             self._report.count_encoded(part, encoded)
             self._warn_of_unknown_tokens(part)
             yield part, encoded
-
-    def _workers(self, device: str) -> int:
-        if isinstance(self._config.workers, int):
-            return self._config.workers
-        # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
-        cores = available_cores() // self._neighbours
-        return 1 if device == "cpu" else max(1, min(12, cores - 2))
 
     def _warn_of_unknown_tokens(self, part: Part) -> None:
         warn_of_unknown_tokens(self._report, part.shard.name, self._identity)
@@ -314,6 +303,25 @@ class Scorer:
         if work.is_share_done:
             self._done(self._tasks[work])
         self._record()
+
+
+def device_and_model(identity: Identity, config: ScoreConfig, hash_file: HashFile) -> tuple[str, ModelSource]:
+    """Where the recorded settings are computed here, and the recorded model. Raises UsageError if they cannot be."""
+    device = choose_device(config.device)
+    require_backend(identity.backend, device)
+    require_precision(identity.precision, device, identity.backend, identity.task)
+    source = model_source(identity, config, hash_file)
+    require_batching(identity.batching, source.directory, precision=identity.precision, device=device)
+    return device, source
+
+
+def tokenizer_count(config: ScoreConfig, device: str, neighbours: int = 1) -> int:
+    """Processes that tokenize, where ``neighbours`` jobs share this machine's processors."""
+    if isinstance(config.workers, int):
+        return config.workers
+    # A CPU model leaves a tokenizer little to do; one H100 is fed by ten to twelve of them.
+    cores = available_cores() // neighbours
+    return 1 if device == "cpu" else max(1, min(12, cores - 2))
 
 
 def warn_of_unknown_tokens(report: RunReport, shard_name: str, identity: Identity) -> None:

@@ -304,8 +304,9 @@ class LocalStore:
         return total
 
     def free_bytes(self) -> int:
-        """Space that this user may still write."""
-        return shutil.disk_usage(self.root).free
+        """Space that this user may still write; DIR need not be there yet."""
+        folder = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        return shutil.disk_usage(folder).free
 
     def path(self, name: str) -> Path:
         """Where ``name`` lies."""

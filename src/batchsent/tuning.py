@@ -22,13 +22,13 @@ from batchsent.machine import available_cores, choose_device
 from batchsent.models.graphs import calibration_version
 from batchsent.models.loading import prompt_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
+from batchsent.plan.sample import read_request
 from batchsent.preparation import inspect_shards
-from batchsent.records import EncodedTexts, ShardDigest, TokenBatch
+from batchsent.records import EncodedTexts, TokenBatch
 from batchsent.resolve import resolve
 from batchsent.schema import TEXT
 from batchsent.stages.planner import plan_shards
-from batchsent.stages.reader import ReaderProcess, ReadRequest
-from batchsent.stores import signature
+from batchsent.stages.reader import ReaderProcess
 
 if TYPE_CHECKING:
     from batchsent.stages.classifier import Model
@@ -82,7 +82,7 @@ def tune(config: ScoreConfig, check: Callable[[], None]) -> Tuning:
     identity = resolve(config, source, device, check)
     encoder = Encoder(source.directory, identity.max_length, prompt=prompt_of(identity))
     wanted = CPU_SAMPLE_TOKENS if device == "cpu" else CUDA_SAMPLE_TOKENS
-    texts = _sample(config, encoder, wanted, check)
+    texts = _sample(config, identity, encoder, wanted, check)
     token_count = sum(len(ids) for ids in texts.ids)
     trials = [
         trial
@@ -148,27 +148,17 @@ def forward_seconds(model: Model, batches: Iterable[TokenBatch]) -> float:
     return time.perf_counter() - began
 
 
-def _sample(config: ScoreConfig, encoder: Encoder, token_count: int, check: Callable[[], None]) -> EncodedTexts:
+def _sample(
+    config: ScoreConfig, identity: Identity, encoder: Encoder, token_count: int, check: Callable[[], None]
+) -> EncodedTexts:
     """The first distinct texts of the input, until they have so many tokens."""
     shards = plan_shards(config.inputs, Path(os.devnull))
     with ReaderProcess(check) as reader:
         inspections = inspect_shards(reader, shards, config)
         for inspection in inspections:
-            found = signature(inspection.shard.path)
-            if inspection.error is not None or found is None:
+            if inspection.error is not None:
                 continue
-            request = ReadRequest(
-                shard=inspection.shard,
-                unit="",
-                digest=ShardDigest("", found),
-                done={},
-                text_column=config.text_column,
-                kept=(),
-                encoding=config.encoding,
-                delimiter=config.delimiter,
-                rows_per_part=_READ_ROWS,
-                limit=config.limit,
-            )
+            request = replace(read_request(inspection.shard, config, identity), kept=(), rows_per_part=_READ_ROWS)
             for part in reader.read(request):
                 texts = encoder.encode(part.records.column(TEXT))
                 if texts.ids:

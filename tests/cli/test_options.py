@@ -106,7 +106,7 @@ def of_score() -> dict[str, click.Parameter]:
 
 def test_every_option_is_on_the_command_line() -> None:
     expected = {f"--{option_name(f.name)}" for f in option_fields(ScoreConfig)}
-    assert of_score().keys() == expected | {"--output", "--config", "inputs"}
+    assert of_score().keys() == expected | {"--output", "--config", "--dry-run", "inputs"}
     fields = {f.name: f for f in option_fields(ScoreConfig)}
     for parameter in of_score().values():
         if parameter.name in fields:
@@ -121,7 +121,7 @@ def test_every_option_is_on_the_command_line() -> None:
 
 def test_options_stand_in_the_order_of_the_fields() -> None:
     names = [name.removeprefix("--") for name in of_score()]
-    assert [n for n in names if n not in ("inputs", "output", "config")] == [
+    assert [n for n in names if n not in ("inputs", "output", "config", "dry-run")] == [
         option_name(f.name) for f in option_fields(ScoreConfig)
     ]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from batchsent.cli.arguments import directory_argument, option
+from batchsent.cli.help import Command
 
-@click.command(name="publish")
-@click.argument("directory", metavar="DIR")
-@click.option("--accept-drift", is_flag=True, help="You have looked at how far the predictions have moved. Required.")
+
+@click.command(name="publish", cls=Command)
+@directory_argument
+@option("--accept-drift", is_flag=True, help="You have looked at how far the predictions have moved. Required.")
 def command(directory: str, accept_drift: bool) -> None:
     """Publish what the drift gate held back (exit 4 of 'batchsent score').
 
@@ -15,7 +18,8 @@ def command(directory: str, accept_drift: bool) -> None:
     be published: after any other error the run has to be finished.
 
     \b
-    batchsent publish scored --accept-drift
+    Examples:
+      batchsent publish scored --accept-drift
     """
     from batchsent.acceptance import accept_drift as accept
     from batchsent.errors import UsageError

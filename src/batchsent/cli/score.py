@@ -20,8 +20,9 @@ from batchsent.config import ScoreConfig
 @click.command(name="score", cls=Command)
 @inputs_argument
 @option("--output", metavar="DIR", help="Directory of the results; created if missing. Required.")
+@option("--dry-run", is_flag=True, help="Score nothing: the same as 'batchsent plan'.")
 @options_of(ScoreConfig)
-def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None:
+def command(inputs: tuple[str, ...], output: str | None, dry_run: bool, **options: Any) -> None:
     """Score reviews and write a label and every probability per row, as Parquet.
 
     INPUT is a file, a directory or a glob of .parquet, .csv, .tsv, .jsonl or .ndjson (the text formats also
@@ -36,8 +37,12 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
       batchsent score --config reviews.toml
     """
     with _lines_in(options["log_format"], options["progress"]):
-        config = ScoreConfig(inputs=tuple(inputs), output=output or "", **options)
-        run(config)
+        if dry_run:
+            from batchsent.cli import plan
+
+            plan.run(plan.config_of(inputs, output, options))
+            return
+        run(ScoreConfig(inputs=tuple(inputs), output=output or "", **options))
 
 
 @contextlib.contextmanager

@@ -131,6 +131,8 @@ class RunReport:
     """From which baseline, with which limit, and how far; empty without one."""
     audit: dict[str, Any] = field(default_factory=dict)
     """What the manifest holds of an audit; empty without one."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """What was planned for this run: seconds, low, high, planned_at; empty where nothing was."""
     _timeline_gap: float = 0.0
     _warned: bool = False
 

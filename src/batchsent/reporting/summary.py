@@ -40,7 +40,25 @@ def summary_lines(report: RunReport, output: str) -> list[tuple[str, str]]:
     if report.record_count:
         lines += _work_lines(report)
     lines.append(("time", f"{spoken_seconds(report.seconds)}, {spoken_seconds(report.scoring_seconds)} of it scoring"))
+    if report.plan:
+        lines.append(("planned", plan_line(report)))
     return lines
+
+
+def plan_line(report: RunReport) -> str:
+    """How far off the plan was."""
+    planned = report.plan["seconds"]
+    off = report.seconds / planned - 1
+    how = f"{abs(off):.0%} {'longer' if off > 0 else 'shorter'}" if round(abs(off), 2) else "as planned"
+    return f"{_precisely(planned)}; took {_precisely(report.seconds)} ({how})"
+
+
+def _precisely(seconds: float) -> str:
+    """'8.1 s', '3 min 25 s', '2 h 05 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 6_000 else spoken_seconds(seconds)
 
 
 def drift_line(drift: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from batchsent.stages.reader.parquet import layout_of
 from batchsent.stages.reader.process import ReaderProcess, serve
 from batchsent.stages.reader.shards import InspectRequest, ReadRequest
 from batchsent.stages.reader.survey import Column, Survey, SurveyRequest
+from batchsent.stages.reader.text_stream import is_stored_as_parsed
 
 __all__ = [
     "Column",
@@ -16,6 +17,7 @@ __all__ = [
     "ReaderProcess",
     "Survey",
     "SurveyRequest",
+    "is_stored_as_parsed",
     "layout_of",
     "serve",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 256 * 1024
+_SMALL_BLOCK_BYTES = 16 * 1024  # what is lost where a stream breaks off is less than that
 _XZ_MEMORY_BYTES = 256 * 1024 * 1024  # xz -9 needs 65 MiB; a forged header may ask for 4 GiB
 
 _MAGIC = {
@@ -90,6 +93,30 @@ def open_decompressed(shard: Shard) -> BinaryIO:
         case _:
             raw = _Concatenated(_open_file(shard), shard.compression)
             return cast("BinaryIO", io.BufferedReader(raw, BLOCK_BYTES))
+
+
+def decompressed_head(shard: Shard, size_bytes: int) -> tuple[int, Iterator[bytes]]:
+    """How many bytes the shard begins with, ``size_bytes`` at most, and what they are without their compression."""
+    with _open_file(shard) as file:
+        head = file.read(size_bytes)
+    return len(head), _decompressed(head, shard.compression)
+
+
+def _decompressed(head: bytes, compression: str) -> Iterator[bytes]:
+    """Block by block, up to where ``head`` was cut off, or is damaged."""
+    raw = io.BytesIO(head)
+    match compression:
+        case "":
+            stream: Any = raw
+        case ".gz":
+            stream = gzip.GzipFile(fileobj=raw)
+        case ".zst":
+            stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        case _:
+            stream = _Concatenated(raw, compression)
+    with contextlib.suppress(*READ_ERRORS):
+        while block := stream.read(_SMALL_BLOCK_BYTES):
+            yield block
 
 
 def _open_file(shard: Shard) -> BinaryIO:

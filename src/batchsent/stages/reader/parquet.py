@@ -83,6 +83,11 @@ def row_bytes_of(metadata: pq.FileMetaData, wanted: Sequence[str]) -> float:
     return largest
 
 
+def group_rows_of(metadata: pq.FileMetaData) -> int:
+    """Rows of the largest row group."""
+    return max((metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)), default=0)
+
+
 def text_bytes_of(metadata: pq.FileMetaData, text_column: str) -> int:
     """Size of the text's column: what it costs to score it, about."""
     leaves = _leaves(metadata, [text_column])

@@ -150,6 +150,11 @@ class ReaderProcess:
             self._check()
         return self._pipe.recv()
 
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the child."""
         self._pipe.close()

@@ -13,9 +13,16 @@ from batchsent.records import Inspection, Layout, Part, Position, Shard, ShardDi
 from batchsent.stages.reader.delimited import other_delimiter, read_delimited, read_header
 from batchsent.stages.reader.encoding_check import require_encoding
 from batchsent.stages.reader.jsonlines import read_jsonlines
-from batchsent.stages.reader.parquet import open_parquet, read_parquet, row_bytes_of, text_bytes_of, text_error
+from batchsent.stages.reader.parquet import (
+    group_rows_of,
+    open_parquet,
+    read_parquet,
+    row_bytes_of,
+    text_bytes_of,
+    text_error,
+)
 from batchsent.stages.reader.raw_part import RawPart
-from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, field_encoding, open_text
+from batchsent.stages.reader.text_stream import RECORD_LIMIT_BYTES, expansion_of, field_encoding, open_text
 from batchsent.suggestions import listed, missing_column
 
 COLUMN_LIMIT = 10_000
@@ -37,6 +44,7 @@ class InspectRequest:
     kept_option: str = "--keep"
     """By which option ``kept`` was asked for: what to mend where one is missing."""
     keep_all: bool = False
+    measures_expansion: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,19 @@ def inspect_shard(request: InspectRequest) -> Inspection:
             require_few(shard, columns)
         else:
             columns = sampled_keys(shard, request.encoding)
+        expansion = expansion_of(shard, request.encoding) if request.measures_expansion else 1.0
     except ShardError as error:
         return Inspection(shard, (), None, error=str(error), is_setting_wrong=isinstance(error, WrongSettingError))
     missing = _missing(shard, columns, request) if columns else None
     # The keys of JSON Lines may be any number; with so many, reading will fail where all are to be kept.
-    return Inspection(shard, tuple(columns[:COLUMN_LIMIT]), None, error=missing, is_setting_wrong=missing is not None)
+    return Inspection(
+        shard,
+        tuple(columns[:COLUMN_LIMIT]),
+        None,
+        error=missing,
+        is_setting_wrong=missing is not None,
+        expansion=expansion,
+    )
 
 
 def _inspect_parquet(request: InspectRequest) -> Inspection:
@@ -97,6 +113,7 @@ def _inspect_parquet(request: InspectRequest) -> Inspection:
         record_count,
         row_bytes=row_bytes_of(file.metadata, wanted),
         text_bytes=text_bytes_of(file.metadata, request.text_column),
+        group_rows=group_rows_of(file.metadata),
     )
 
 

@@ -17,6 +17,7 @@ from batchsent.stages.reader.decompression import (
     BLOCK_BYTES,
     READ_ERRORS,
     check_content,
+    decompressed_head,
     open_decompressed,
     unreadable,
 )
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 RECORD_LIMIT_BYTES = 16 * 1024 * 1024
 """Of a field, and of a physical line."""
+
+_MEASURED_BYTES = 4 << 20
+"""Of a file, to see what a stored byte becomes."""
+_PARSED_LIMIT_BYTES = 256 << 20
+"""So much of them: of a bomb it is enough."""
 
 _WIDE_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # first: it begins with UTF-16's
@@ -127,6 +133,26 @@ def skip_to(stream: BinaryIO, offset: int) -> None:
             f"at least the {offset} bytes that were read before",
             "run again with --restart if it changed",
         )
+
+
+def is_stored_as_parsed(shard: Shard, encoding: str) -> bool:
+    """Whether an offset in :func:`open_text`'s stream is one in the file."""
+    return not shard.compression and not _is_transcoded(encoding)
+
+
+def expansion_of(shard: Shard, encoding: str) -> float:
+    """Bytes that :func:`open_text` gives for one of the file, in its beginning."""
+    if is_stored_as_parsed(shard, encoding):
+        return 1.0
+    stored, blocks = decompressed_head(shard, _MEASURED_BYTES)
+    decoder_class = _codec(encoding).incrementaldecoder
+    decoder = decoder_class(_UNDECODABLE) if decoder_class and _is_transcoded(encoding) else None
+    parsed = 0
+    for block in blocks:
+        parsed += len(decoder.decode(block).encode("utf-8", "surrogatepass") if decoder else block)
+        if parsed >= _PARSED_LIMIT_BYTES:
+            break
+    return parsed / stored if parsed else 1.0
 
 
 class _Source(io.RawIOBase):
