@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsent.config import UNAVAILABLE_OPTIONS, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.drafting.columns import columns_of
 from batchsent.drafting.draft import Draft
 from batchsent.drafting.jobfile import job_file
@@ -37,7 +37,7 @@ def test_every_option_stands_there_and_the_defaults_are_the_defaults() -> None:
     text = job_file(draft(["text", "id"]), "job.toml")
     assert tomllib.loads(text) == {"input": ["a.csv"], "output": "scored", "text-column": "text"}
     settings = {line.partition(" = ")[0]: line.partition(" = ")[2] for line in uncommented(text).splitlines()}
-    options = {option_name(f.name): f for f in option_fields(ScoreConfig) if f.name not in UNAVAILABLE_OPTIONS}
+    options = {option_name(f.name): f for f in option_fields(ScoreConfig)}
     assert settings.keys() == options.keys() | {"input", "output"}
     for name, definition in options.items():
         if definition.default is not None:

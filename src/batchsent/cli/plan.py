@@ -52,9 +52,8 @@ def run(config: ScoreConfig, price_per_hour: float | None = None, *, as_json: bo
     from batchsent.plan.run import make_plan
     from batchsent.plan.table import plan_lines
     from batchsent.reporting import logs
-    from batchsent.reporting.run_report import new_run_id
 
-    logs.configure(config.log_format, new_run_id(), quiet=config.progress == "none")
+    logs.configure(config.log_format, logs.new_run_id(), quiet=config.progress == "none")
     plan = make_plan(config, stop.check)
     remember(plan)
     if as_json:

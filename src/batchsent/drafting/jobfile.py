@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import Field
 from typing import Any
 
-from batchsent.config import UNAVAILABLE_OPTIONS, ScoreConfig
+from batchsent.config import ScoreConfig
 from batchsent.drafting.columns import Seen
 from batchsent.drafting.draft import RECORDS_SAMPLED, Draft
 from batchsent.options import INPUT, MACHINE, MODEL, QUALITY, SPEED, option_fields, option_name
@@ -48,7 +48,7 @@ def job_file(draft: Draft, path: str) -> str:
                 "Most letters of the texts are not Latin, and the model below reads English only: name another one."
             )
         for definition in options:
-            if definition.metadata["group"] == group and definition.name not in UNAVAILABLE_OPTIONS:
+            if definition.metadata["group"] == group:
                 lines += _setting(definition, draft)
         lines.append("")
     return "\n".join(lines[:-1]) + "\n"
