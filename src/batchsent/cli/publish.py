@@ -14,8 +14,8 @@ from batchsent.cli.help import Command
 def command(directory: str, accept_drift: bool) -> None:
     """Publish what the drift gate held back (exit 4 of 'batchsent score').
 
-    Look first: 'batchsent status DIR' says what has moved, 'batchsent report DIR' shows it. Nothing is scored again, and
-    only what was held back can be published: after any other error the run has to be finished.
+    Look first: 'batchsent status DIR' says what has moved, 'batchsent report DIR' shows it. Nothing is scored again,
+    and only what was held back can be published: after any other error the run has to be finished.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ def command(directory: str, **options: Any) -> None:
     \b
     Examples:
       batchsent report scored
-      batchsent report scored --output page.html --map 1,2=NEGATIVE --map 4,5=POSITIVE
+      batchsent report scored --map 1,2=NEGATIVE --map 4,5=POSITIVE
       batchsent report scored --baseline last-month/_batchsent/manifest.json
     """
     from batchsent.html_report.config import ReportConfig
