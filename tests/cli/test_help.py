@@ -63,7 +63,7 @@ def test_options_stand_under_their_group(run: Run) -> None:
     found = sections(run("score", "--help")[1])
     groups = [group for group in GROUPS if any(f.metadata["group"] == group for f in option_fields(ScoreConfig))]
     assert list(found) == ["Options", *groups]
-    assert found["Options"] == ["--output", "--config", "-h,"]
+    assert found["Options"] == ["--output", "--dry-run", "--config", "-h,"]
     for group in groups:
         expected = [f"--{option_name(f.name)}" for f in option_fields(ScoreConfig) if f.metadata["group"] == group]
         assert found[group] == expected
