@@ -16,7 +16,7 @@ from batchsent.errors import BatchsentError, without_secrets
 # name → (module, one line for --help), in the order of a user's day; modules load when their command runs.
 COMMANDS = {
     "score": ("score", "Score reviews: the job."),
-    "plan": ("plan", "What a run would do, how long it would take, and what it would cost."),
+    "plan": ("plan", "What a run would do, take and cost."),
     "status": ("status", "How far a run is, or where it stopped."),
     "verify": ("verify", "Re-read every published file against the manifest."),
     "publish": ("publish", "Publish what the drift gate held back."),
