@@ -23,7 +23,7 @@ TASKS = SCORE, LOOK, MODELS, MACHINE = ("Score data", "See what happened", "Mode
 COMMANDS = {
     "init": ("init", "Write a commented job file for an input.", SCORE),
     "score": ("score", "Score reviews: the job.", SCORE),
-    "plan": ("plan", "What a run would do, how long it would take, what it would cost.", SCORE),
+    "plan": ("plan", "What a run would do, take and cost.", SCORE),
     "status": ("status", "How far a run is, or where it stopped.", LOOK),
     "verify": ("verify", "Re-read every published file against the manifest.", LOOK),
     "publish": ("publish", "Publish what the drift gate held back.", LOOK),

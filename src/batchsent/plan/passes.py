@@ -147,8 +147,9 @@ def measure_passes(parts: list[Batched], model: Model, identity: Identity, check
     again = run(segments) if pass_seconds * FEWEST_PASSES < FORWARD_SECONDS else first
     features = np.array([sum(part.features[index] for part, index in segment) for segment in segments])
     coefficients, spread = _fit(features, again)
-    shapes = {part.shapes[index] for part, index in chosen}
-    shape_seconds = max(0.0, float(first.sum() - again.sum())) / len(shapes)
+    shapes = [len({part.shapes[index] for part, index in segment}) for segment in segments]
+    # The median: one run that something else on the machine held up must not count.
+    shape_seconds = max(0.0, float(np.median((first - again) / shapes)))
     return PassCosts(coefficients, shape_seconds, spread, wanted, time.perf_counter() - began)
 
 
