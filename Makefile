@@ -7,12 +7,14 @@ STAMP  := $(VENV)/.setup-done
 BENCH_STAMP := $(VENV)/.bench-done
 RAY_STAMP := $(VENV)/.ray-done
 BROWSER_STAMP := $(VENV)/.browser-done
+AIRFLOW_VENV := .venv-airflow
+AIRFLOW_STAMP := $(AIRFLOW_VENV)/.setup-done
 
 # Processes that share the tests; 0 runs them in one, as a debugger needs it.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-bench test-browser test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
+.PHONY: help setup demo check test test-airflow test-bench test-browser test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +41,7 @@ check: $(STAMP) ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu and not bench and not ray and not browser" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not gpu and not bench and not ray and not browser and not airflow" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
@@ -63,6 +65,15 @@ test-ray: $(RAY_STAMP) ## the tests that need a Ray cluster (10 minutes on two c
 
 $(RAY_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[ray]"
+	touch $@
+
+# Runs of the DAG in jobs/airflow, one of them by a scheduler and an API server on this machine.
+test-airflow: $(STAMP) $(AIRFLOW_STAMP) ## the tests that need Airflow (minutes)
+	$(BIN)/pytest -m airflow tests/jobs
+
+$(AIRFLOW_STAMP): jobs/airflow/constraints.txt
+	test -x $(AIRFLOW_VENV)/bin/python || $(PYTHON) -m venv $(AIRFLOW_VENV)
+	$(AIRFLOW_VENV)/bin/python -m pip install --constraint $< apache-airflow
 	touch $@
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device

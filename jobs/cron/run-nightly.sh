@@ -4,8 +4,9 @@
 # Ends with the exit code of `batchsent score`. Prints only what somebody should read, because cron mails whatever a
 # job prints; everything else goes to LOG_DIR/<job>-<date>.log.
 #
-# A night that ends with 75 (disk full, GPU lost, the night before still running) is not a failure: the next one
-# resumes where it stopped. PATIENCE such nights in a row are one, or a full disk would go unnoticed for ever.
+# A night that ends with 75 (disk full, GPU lost, the night before still running), or was stopped by a signal, is not a
+# failure: the next one resumes where it stopped. PATIENCE such nights in a row are one, or a full disk would go
+# unnoticed for ever.
 set -euo pipefail
 
 if [[ $# -lt 1 || ! -r $1 ]]; then
@@ -18,6 +19,8 @@ shift
 LOG_DIR=$(realpath --canonicalize-missing "${LOG_DIR:-logs}")
 PATIENCE=${PATIENCE:-3}
 TEMPORARY=75
+INTERRUPTED=130
+TERMINATED=143
 
 name=$(basename "$job" .toml)
 log=$LOG_DIR/$name-$(date +%F).log
@@ -32,18 +35,20 @@ log_line() {
 # The lock is an open file that batchsent inherits: it is held for as long as batchsent lives, even if this script is
 # killed, and the system frees it. A lock file that is there or not would outlive a power cut.
 exec {lock}>>"$LOG_DIR/$name.lock"
-status=0
-if flock --nonblock "$lock"; then
+status=0 earlier_bytes=$(stat --format %s "$log" 2>/dev/null || echo 0)
+flock --nonblock --conflict-exit-code "$TEMPORARY" "$lock" 2>>"$log" || status=$?
+if ((status == 0)); then
     log_line "starts: batchsent score --config $job $*"
     batchsent score --config "$job" "$@" >>"$log" 2>&1 || status=$?
-else
+elif ((status == TEMPORARY)); then
     log_line "an earlier night still runs; nothing was started"
-    status=$TEMPORARY
+else
+    log_line "the lock cannot be taken; nothing was started"
 fi
 log_line "ends with exit code $status"
 
 nights=
-if ((status == TEMPORARY)); then
+if ((status == TEMPORARY || status == INTERRUPTED || status == TERMINATED)); then
     read -r nights 2>/dev/null <"$unfinished_nights" || true
     nights=$((${nights:-0} + 1))
     echo "$nights" >"$unfinished_nights" || true
@@ -51,8 +56,11 @@ else
     rm -f "$unfinished_nights"
 fi
 
-if ((status != 0 && (status != TEMPORARY || nights >= PATIENCE))); then
-    echo "$name ended with exit code $status on $(uname -n)${nights:+, $nights nights in a row}; the end of $log:"
+if ((status != 0 && (nights == 0 || nights >= PATIENCE))); then
+    echo "$name ended with exit code $status on $(uname -n)${nights:+, $nights nights in a row}."
+    # What was found, what was expected and what to do about it: also how to publish what the drift gate held back (4).
+    tail --bytes "+$((earlier_bytes + 1))" "$log" | grep '^error: ' | tail -n 1 || true
+    echo "The end of $log:"
     tail -n 20 "$log" || true
 fi >&2
 exit "$status"
