@@ -80,7 +80,7 @@ def share(texts: list[str], rows: int, computed: Computed) -> float:
 
 def main() -> None:
     """Count every way on both sets of texts."""
-    texts = {"of IMDb's lengths": imdb_like_texts(CUDA_ROWS), "the example reviews": example_reviews()}
+    texts = {"texts of IMDb's lengths": imdb_like_texts(CUDA_ROWS), "example reviews": example_reviews()}
     rows = [
         {"way": way, "padding": {name: share(given, part_rows, computed) for name, given in texts.items()}}
         for way, part_rows, computed in WAYS

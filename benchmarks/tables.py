@@ -208,7 +208,7 @@ def _padding(result: Result) -> list[str]:
         shares = " | ".join(f"{share:.1%}" for share in row["padding"].values())
         lines.append(f"| {row['way']} | {shares} |")
     counts = ", ".join(f"{count:,} {name}" for name, count in result["texts"].items())
-    return [*lines, "", f"Texts: {counts}."]
+    return [*lines, "", f"{counts}."]
 
 
 GROWTH = {

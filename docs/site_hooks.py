@@ -14,6 +14,8 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+_ROW = re.compile(r"^\|.*", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(([^)#:\s]+)")
 
 
@@ -39,6 +41,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 found.append(_added(root, path, config))
                 waiting.append(found.src_uris[path])
     return found
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """A bar within code in a table: GitHub wants it escaped, Python-Markdown would show the escape."""
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), markdown)
 
 
 def _renamed(file: File, root: Path, docs: Path, config: MkDocsConfig) -> File:

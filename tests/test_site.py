@@ -79,6 +79,13 @@ def test_every_link_leads_to_a_page_and_a_place_on_it(site: dict[Path, Reference
                 assert unquote(parts.fragment) in site[target].anchors, f"{path}: {link}"
 
 
+def test_tables_have_their_bars_and_nobodys_escapes(site: dict[Path, References]) -> None:
+    (guide,) = [path for path in site if path.name == "guide.html"]
+    text = guide.read_text(encoding="utf-8")
+    assert "<code>--task auto|sequence-classification|text-to-text|causal</code>" in text
+    assert "\\|" not in text
+
+
 def test_a_page_can_be_read_in_the_light_and_in_the_dark_and_on_a_phone(site: dict[Path, References]) -> None:
     (home,) = [path for path in site if path.name == "index.html" and (path.parent / "404.html").exists()]
     text = home.read_text(encoding="utf-8")
