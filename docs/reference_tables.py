@@ -47,10 +47,11 @@ def _command(command: click.Command, ctx: click.Context, heading: str) -> Iterat
     yield "| option | |\n|---|---|"
     yield from (f"| `{_cell(record[0])}` | {_cell(record[1])} |" for record in records if record and record[1])
     yield ""
-    for name in command.list_commands(ctx) if isinstance(command, click.Group) else ():
-        found = command.get_command(ctx, name)
-        if found is not None:
-            yield from _command(found, click.Context(found, parent=ctx, info_name=name), heading)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            found = command.get_command(ctx, name)
+            if found is not None:
+                yield from _command(found, click.Context(found, parent=ctx, info_name=name), heading)
 
 
 def fields(name: str) -> str:
