@@ -9,12 +9,13 @@ RAY_STAMP := $(VENV)/.ray-done
 BROWSER_STAMP := $(VENV)/.browser-done
 AIRFLOW_VENV := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW_VENV)/.setup-done
+DOCS_STAMP := $(VENV)/.docs-done
 
 # Processes that share the tests; 0 runs them in one, as a debugger needs it.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-airflow test-bench test-browser test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
+.PHONY: help setup demo check test docs test-airflow test-bench test-browser test-container test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +42,17 @@ check: $(STAMP) ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu and not bench and not ray and not browser and not airflow" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not (gpu or bench or ray or browser or airflow or container or site)" --numprocesses $(TEST_WORKERS)
+
+# What a page gets from the code is written by docs/options_table.py and docs/reference_tables.py; the tests say when.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS_STAMP) ## build the documentation as a site in site/, and test that it is whole; then python -m http.server -d site
+	$(BIN)/mkdocs build
+	$(BIN)/pytest -m site
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --group docs
+	touch $@
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there

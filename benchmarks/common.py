@@ -88,11 +88,16 @@ def imdb_like_texts(count: int, *, seed: int = 0) -> list[str]:
     return _texts(count, word_count, seed)
 
 
-def _texts(count: int, word_count: Callable[[random.Random], int], seed: int) -> list[str]:
+def example_reviews() -> list[str]:
+    """The texts of examples/reviews, without blank ones."""
     with (EXAMPLES / "shop-2026-11-01.csv").open(newline="", encoding="utf-8") as handle:
         reviews = [row["text"] for row in csv.DictReader(handle)]
     reviews += pq.read_table(EXAMPLES / "2026-11-02" / "shop.parquet").column("text").to_pylist()
-    reviews = [review for review in reviews if review and review.strip()]
+    return [review for review in reviews if review and review.strip()]
+
+
+def _texts(count: int, word_count: Callable[[random.Random], int], seed: int) -> list[str]:
+    reviews = example_reviews()
     chooser = random.Random(seed)
     texts = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Writes the recorded results into docs/benchmarks.md, docs/models.md and docs/scaling.md.
+"""Writes the recorded results into docs/benchmarks.md and the other pages of PAGES.
 
     python benchmarks/tables.py
 
@@ -17,7 +17,8 @@ import model_tables
 from contenders import table
 
 HERE = Path(__file__).parent
-PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in ("benchmarks", "models", "scaling"))
+NAMES = ("benchmarks", "models", "scaling", "explanation/sorting-and-packing")
+PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in NAMES)
 MARKED = re.compile(r"(<!-- result: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMED = (
     *("torch", "transformers", "pyarrow", "python"),
@@ -218,6 +219,15 @@ def _scaling(result: Result) -> list[str]:
     ]
 
 
+def _padding(result: Result) -> list[str]:
+    lines = [f"| padding of | {' | '.join(result['texts'])} |", f"|---|{'---|' * len(result['texts'])}"]
+    for row in result["rows"]:
+        shares = " | ".join(f"{share:.1%}" for share in row["padding"].values())
+        lines.append(f"| {row['way']} | {shares} |")
+    counts = ", ".join(f"{count:,} {name}" for name, count in result["texts"].items())
+    return [*lines, "", f"{counts}."]
+
+
 GROWTH = {
     "rows": "times as many rows",
     "text_length": "words a text",
@@ -253,6 +263,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "plan_accuracy": _plan_accuracy,
     "tokenizing": _tokenizing,
     "growth": _growth,
+    "padding": _padding,
     "scaling": _scaling,
     **{f"prompts_{language}": model_tables.prompts for language in ("en", "zh")},
     **{f"models_{study}": model_tables.trainings for study in ("grid", "trainings")},
