@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,3 +157,19 @@ def test_what_is_in_a_text_stays_text(score: Score, tmp_path: Path, report: Repo
     page = report(tmp_path / "out", include_text=True)
     require_self_contained(page)
     assert nasty in rejects(page)
+
+
+@pytest.mark.process
+def test_a_directory_and_inputs_in_a_bucket(cloud: Any, dump: Path, score: Score, report: Report) -> None:
+    bucket = cloud.bucket()
+    cloud.put_all(dump, f"{bucket}/dump")
+    score(f"{bucket}/dump", output=f"{bucket}/out", max_reject_rate=1.0, label_column="stars")
+    names = cloud.names(f"{bucket}/out")
+    page = report(f"{bucket}/out", include_text=True, maps=("1=NEGATIVE", "5=POSITIVE"))
+    require_self_contained(page)
+    assert cloud.names(f"{bucket}/out") == names
+    assert "after a quote,1" in rejects(page)
+    assert "accuracy" in page.section("quality").text
+    assert f"{bucket}/dump" in page.section("what").text
+    cloud.put(f"{bucket}/dump/a.csv", b"text,stars\ngood,5\n")
+    assert rejects(report(f"{bucket}/out", include_text=True)).count("(the input has changed since") == 4

@@ -42,14 +42,15 @@ class ReportConfig:
 
     def require_place(self) -> None:
         """Raise UsageError if no file can be put there, or if it would be among the results."""
-        path, directory = self.path, place(self.directory, "DIR")
+        path, named = self.path, place(self.directory, "DIR")
+        directory = named if is_object(named) else Path(named).resolve()
         if path.is_dir():
             raise UsageError(f"the report {path} is a directory", "a file", "name a file in it")
         if not path.parent.is_dir():
             raise UsageError(f"{path.parent}, for the report, is not a directory", "one that exists", "make it first")
-        if not is_object(directory) and path.parent.resolve().is_relative_to(Path(directory).resolve()):
+        if isinstance(directory, Path) and path.parent.resolve().is_relative_to(directory):
             raise UsageError(
                 f"the report {path} is in {directory}, among the results",
                 "a place outside, as whoever reads the results reads the whole directory",
-                "choose another",
+                "choose another name for it",
             )

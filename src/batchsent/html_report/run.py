@@ -38,8 +38,8 @@ def write_report(config: ReportConfig, check: Callable[[], None] = lambda: None)
 
     Raises BatchsentError: UsageError if DIR is not ours, or the baseline or a ``--map`` does not fit it.
     """
-    config.require_place()
     findings = find(open_store(place(config.directory, "DIR")), check)
+    config.require_place()
     drift, baseline = _drift(findings, config.baseline)
     examples = read_examples(findings.store, findings.shards, check)
     content = Content(
