@@ -26,6 +26,7 @@ def _as_it_was() -> Iterator[None]:
     names = (logs.LOGGER, "py.warnings")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    logging.captureWarnings(False)  # pytest undoes that another test had it on, and logging does not notice
     yield
     logging.captureWarnings(False)
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):

@@ -69,6 +69,7 @@ def test_no_word_of_a_review_is_where_it_should_not_be(
     folder.mkdir()
     write_shards(folder)
     run = ["score", folder, "--output", out, "--model", tiny_model, "--max-reject-rate", "1", "--log-format", form]
+    run += ["--audit", "3", "--metrics-file", tmp_path / "m.prom"]
 
     def may_hold_it(path: Path) -> bool:
         """Checkpoints and outputs hold the kept columns."""
@@ -90,6 +91,7 @@ def test_no_word_of_a_review_is_where_it_should_not_be(
     for command in (["score", *run[1:], *kept], ["status", out], ["verify", out]):
         found, said = cli(*command)
         assert (found, WORD in said) == (0, False)
+    assert WORD not in (tmp_path / "m.prom").read_text(encoding="utf-8")
     assert WORD not in content(out, skip=may_hold_it)
     _require_silent_report(cli, out)
 

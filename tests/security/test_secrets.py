@@ -97,7 +97,7 @@ def test_no_query_is_kept_of_a_run_that_ends_well(cli: Cli, tiny_model: Path, tm
     for form in ("text", "json"):
         code, said = cli(
             *("score", f"{place}/in.csv?token={SECRET}", "--output", f"{place}/out?{SECRET}#{SECRET}"),
-            *("--model", tiny_model, "--log-format", form),
+            *("--model", tiny_model, "--log-format", form, "--metrics-file", "m.prom"),
         )
         assert (code, "published" in said or "nothing to do" in said) == (0, True)
         assert_kept_out(said)

@@ -50,7 +50,9 @@ class JsonFormatter(logging.Formatter):
         }
         if record.name.partition(".")[0] != LOGGER:
             entry |= {"logger": record.name, "message": without_secrets(record.getMessage().strip())}
-        entry |= {key: value for key, value in vars(record).items() if key not in self._STANDARD}
+        # Ray adds one of its own to every record.
+        extra = {key: value for key, value in vars(record).items() if key not in self._STANDARD and key[0] != "_"}
+        entry |= extra
         if record.exc_info:
             entry["traceback"] = without_secrets(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False, default=str)
