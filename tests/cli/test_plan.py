@@ -148,6 +148,8 @@ def test_losing_the_cache_costs_that_line_alone(
     (file,) = (tmp_path / "cache/batchsent/plans").glob("*.json")
     file.write_bytes(b"{broken")
     assert summary(run, dump, "--output", out) is None
+    file.write_bytes(b'{"kept_bytes": 0}')
+    assert summary(run, dump, "--output", f"{out}-2") is None
     (tmp_path / "nowhere").write_text("a file", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nowhere"))
     code, table, err = run("plan", dump)

@@ -69,7 +69,7 @@ STAGES = {
     "reading": 10.0,
     "tokenizing": 40.0,
     "forward": 100.0,
-    "first passes": 5.0,
+    "new shapes": 5.0,
     "restoring": 3.0,
     "writing": 8.0,
     "hashing": 2.0,

@@ -130,7 +130,7 @@ class Forecast:
             "reading": self._sum("read_seconds"),
             "tokenizing": float(tokenizing),
             "forward": sum(part.stretch.weight * self._costs.seconds_of(part) for part in self._parts),
-            "first passes": self._shape_count() * self._costs.shape_seconds,
+            "new shapes": self._shape_count() * self._costs.shape_seconds,
             "restoring": parts * commits.restoring.once + records * commits.restoring.each,
             "writing": writing,
             "hashing": hash_seconds,
@@ -198,10 +198,10 @@ class Forecast:
 
 def expected_seconds(stages: dict[str, float], startup: float, machine: Machine, sample: Sample) -> Between:
     """Of the run: stages go on side by side, so the slowest of them counts, or the processors that they share."""
-    device = stages["forward"] + stages["first passes"] + stages["restoring"]
+    device = stages["forward"] + stages["new shapes"] + stages["restoring"]
     lanes = [device, stages["tokenizing"] / machine.tokenizer_count, stages["reading"], stages["writing"]]
     beside = stages["tokenizing"] + stages["reading"] + stages["writing"] + stages["hashing"]
-    busy = stages["restoring"] if machine.is_gpu else (stages["forward"] + stages["first passes"]) * machine.threads
+    busy = stages["restoring"] if machine.is_gpu else (stages["forward"] + stages["new shapes"]) * machine.threads
     work = max(*lanes, stages["hashing"], (busy + beside) / machine.cores)
     error = _SIGMAS * float(np.sqrt(sample.length_error**2 + sample.timing_error**2 + MACHINE_ERROR**2))
     low = startup * (1 - STARTUP_ERROR) + work * max(0.0, 1 - error)

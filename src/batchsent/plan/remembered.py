@@ -85,4 +85,5 @@ def planned_for(
         content = json.loads(store.read_bytes(f"{key}.json") or b"null")
     if not isinstance(content, dict) or content.pop("kept_bytes", None) != report.kept_bytes:
         return {}
-    return content
+    is_whole = all(isinstance(content.get(name), float) for name in ("seconds", "low", "high"))
+    return content if is_whole and content["seconds"] > 0 else {}

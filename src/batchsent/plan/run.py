@@ -18,8 +18,8 @@ from batchsent import machine
 from batchsent.checkpoint import is_published
 from batchsent.config import NOWHERE, ScoreConfig
 from batchsent.digests import DigestCache
-from batchsent.directory import adopt, decide, require_free_names
-from batchsent.errors import UsageError
+from batchsent.directory import HashFile, adopt, decide, require_free_names
+from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import Identity
 from batchsent.models.resolution import ModelSource, sha256_of
 from batchsent.plan.kept import KeptWork, Remainder, fresh_remainder
@@ -49,14 +49,16 @@ def make_plan(
     shards = plan_shards(config.inputs, NOWHERE if store is None else store.root)
     digests = None if store is None else DigestCache(store, check)
     hash_file = sha256_of if digests is None else digests.of_model
-    recorded = None if store is None else adopt(store, config, hash_file)
+    recorded = None if store is None else _recorded(store, config, hash_file)
     with ReaderProcess(check) as reader:
         inspections = inspect_shards(reader, shards, config)
         prepared = time.perf_counter() - began
         input_bytes = sum(shard.size_bytes for shard in shards)
         decide_now = partial(decide, config, hash_file, check, input_bytes=input_bytes)
         identity, decided = (recorded, 0.0) if recorded is not None else _decided(decide_now, config.device)
+        began = time.perf_counter()
         device, source = device_and_model(identity, config, hash_file)
+        prepared += decided + time.perf_counter() - began
         kept = None
         if store is not None and digests is not None:
             kept = KeptWork(store, identity, digests, check)
@@ -64,10 +66,20 @@ def make_plan(
             require_free_names(store, [inspection.shard for inspection in new])
             require_space(store, identity, new)
         work = _Work(config, identity, device, source, store, inspections, kept if recorded is not None else None)
-        plan = work.settings(prepared + decided)
+        plan = work.settings(prepared)
         if all(remainder.is_finished for remainder in work.remainders):
             return plan
         return work.forecast(plan, reader, check, load_model)
+
+
+def _recorded(store: Store, config: ScoreConfig, hash_file: HashFile) -> Identity | None:
+    """The settings in DIR; None if it has none, or a run would discard them."""
+    try:
+        return adopt(store, replace(config, restart=False), hash_file)
+    except SettingsChangedError:
+        if not config.restart:
+            raise
+        return None
 
 
 def _existing(store: Store) -> Store:
@@ -87,7 +99,9 @@ def _existing(store: Store) -> Store:
 def _decided(decide_now: Callable[[], Identity], device: str) -> tuple[Identity, float]:
     """The settings, and the seconds that a run needs to come to them."""
     began = time.perf_counter()
-    import transformers  # noqa: F401 - most of what deciding takes, whoever decides
+    # Most of what deciding takes, and nothing that a run finds done.
+    import torch  # noqa: F401
+    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
     imported, began = time.perf_counter() - began, time.perf_counter()
     identity, decided = decide_now(), time.perf_counter() - began

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from batchsent.distributions import LENGTH_EDGES
 from batchsent.errors import without_secrets
+from batchsent.plan.forecast import MACHINE_ERROR
 from batchsent.plan.results import Between, Plan, Texts
 from batchsent.preparation import spoken_bytes
 from batchsent.reporting.progress import spoken_seconds
@@ -168,7 +169,7 @@ def _basis_lines(plan: Plan) -> Lines:
             f"{spoken_seconds(sample.pass_seconds)}",
         )
     ]
-    why = [f"{sample.timing_error:.1%} for their time", "5% for what else the machine will do"]
+    why = [f"{sample.timing_error:.1%} for their time", f"{MACHINE_ERROR:.0%} for what else the machine will do"]
     if not sample.is_whole:
         why.insert(0, f"{sample.length_error:.1%} for the choice of texts")
     lines.append(("", f"the range is twice the error: {', '.join(why)}"))
