@@ -11,7 +11,7 @@ RAY_STAMP := $(VENV)/.ray-done
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-bench test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
+.PHONY: help setup demo check test test-bench test-container test-ray faults test-gpu audit bench bench-cpu bench-gpu bench-growth bench-scaling
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +31,15 @@ demo: $(STAMP) ## score the example reviews into demo-output and show the result
 	$(BIN)/batchsent score examples/reviews --output demo-output --keep review_id --keep stars
 	$(BIN)/python examples/show.py demo-output
 
-check: $(STAMP) ## lint, formatting, types, import rules
+check: $(STAMP) ## lint, formatting, types, import rules, the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not gpu and not bench and not ray" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not gpu and not bench and not container and not ray" --numprocesses $(TEST_WORKERS)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
@@ -55,6 +56,11 @@ test-ray: $(RAY_STAMP) ## the tests that need a Ray cluster (10 minutes on two c
 $(RAY_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[ray]"
 	touch $@
+
+# Needs podman, runc and debootstrap, and root for the last (or BASE=debian:12-slim, where images can be pulled): it says
+# so where one is missing. Leaves its images for the next time; `podman rmi` and `podman image prune` remove them.
+test-container: $(STAMP) ## build the image, list its layers, run it (15 minutes the first time)
+	$(BIN)/pytest -m container tests/container
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
