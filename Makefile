@@ -35,11 +35,12 @@ demo: $(STAMP) ## score the example reviews into demo-output and show the result
 	$(BIN)/batchsent score examples/reviews --output demo-output --keep review_id --keep stars
 	$(BIN)/python examples/show.py demo-output
 
-check: $(STAMP) ## lint, formatting, types, import rules
+check: $(STAMP) ## lint, formatting, types, import rules, the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 test: $(STAMP) ## the tests that need seconds and no GPU
 	$(BIN)/pytest -m "not (gpu or bench or ray or browser or airflow or container or site)" --numprocesses $(TEST_WORKERS)
@@ -86,6 +87,11 @@ $(AIRFLOW_STAMP): jobs/airflow/constraints.txt
 	test -x $(AIRFLOW_VENV)/bin/python || $(PYTHON) -m venv $(AIRFLOW_VENV)
 	$(AIRFLOW_VENV)/bin/python -m pip install --constraint $< apache-airflow
 	touch $@
+
+# Needs podman, runc and debootstrap, and root for the last (or BASE=debian:12-slim, where images can be pulled): it says
+# so where one is missing. Leaves its images for the next time; `podman rmi` and `podman image prune` remove them.
+test-container: $(STAMP) ## build the image, list its layers, run it (15 minutes the first time)
+	$(BIN)/pytest -m container tests/container
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
