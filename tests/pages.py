@@ -113,7 +113,7 @@ def run(text: str, folder: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1_800,  # a loop that waits for a run which has failed
             check=False,
         )
         printed = ended.stdout.replace(str(folder), HOME)
