@@ -139,7 +139,7 @@ class Closing:
         return IncompleteError(
             f"the audit found probabilities that are not those of the text alone in fp32 ({audit})",
             f"differences up to {audit.limit:g}, as precision {self.auditor.identity.precision} makes them",
-            "score again with --restart, in a higher --precision or on another machine",
+            "score into another --output, in fp32 or on another machine, and compare",
         )
 
     def _require_little_drift(self, manifest: Manifest) -> None:

@@ -86,6 +86,16 @@ def test_from_a_bucket_are_the_same_rows(cloud: Cloud, score: Score, dumps: Path
     assert b"batchsent.input_sha256" not in metadata
 
 
+def test_an_audit_reads_both_buckets_again(cloud: Cloud, score: Score, dumps: Path, tmp_path: Path) -> None:
+    bucket = cloud.bucket()
+    source, out = cloud.put_all(dumps, f"{bucket}/dumps"), f"{bucket}/out"
+    report = score(source, output=out, audit=20)
+    assert (report.state, report.audit["row_count"]) == ("published", 20)
+    assert report.audit["largest_difference"] < 1e-5
+    assert json.loads(cloud.get(f"{out}/_batchsent/manifest.json"))["audit"] == report.audit
+    assert score(source, output=out, audit=20).state == "nothing to do"
+
+
 def test_a_second_run_downloads_nothing(cloud: Cloud, score: Score, dumps: Path) -> None:
     bucket = cloud.bucket()
     source, out = cloud.put_all(dumps, f"{bucket}/dumps"), f"{bucket}/out"
