@@ -43,7 +43,7 @@ def _command(command: click.Command, ctx: click.Context, heading: str) -> Iterat
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         # As click has it: behind \b, lines stay as they are.
         yield f"```\n{paragraph[2:]}\n```\n" if paragraph.startswith("\b\n") else f"{paragraph}\n"
-    records = [parameter.get_help_record(ctx) for parameter in command.get_params(ctx)]
+    records = [parameter.get_help_record(ctx) for parameter in command.params]  # every one has --help
     yield "| option | |\n|---|---|"
     yield from (f"| `{_cell(record[0])}` | {_cell(record[1])} |" for record in records if record and record[1])
     yield ""

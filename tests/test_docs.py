@@ -73,6 +73,7 @@ GIVEN: dict[str, dict[str, Given]] = {
     "docs/finetuning.md": {"reviews.csv": labelled},
     "docs/guide.md": {
         "reviews.csv": labelled,
+        "dumps": copy(EXAMPLES),
         "one-half.csv": labelled,
         "other-half.csv": labelled,
         "monday": folder_of(SHOP),

@@ -195,7 +195,7 @@ def test_nothing_to_do_loads_no_model(start: Start, tmp_path: Path, tiny_model: 
         (["r.csv", "--device", "cuda:9"], 2, "--device cuda:9"),
         (["r.csv", "--metrics-file", "none/m.prom"], 2, "--metrics-file none/m.prom: none is not a directory"),
         (["r.csv", "--config", "bad.toml"], 2, "bad.toml is not TOML"),
-        (["r.csv", "--no-such-option"], 2, "No such option"),
+        (["r.csv", "--no-such-option"], 2, "has no option --no-such-option"),
         (["broken.parquet"], 3, "1 of 1 shards failed (broken.parquet is not readable as Parquet"),
         (["abfs://bucket/key.csv"], 2, "INPUT is a abfs:// URI; expected a path on this machine"),
     ],

@@ -46,10 +46,13 @@ def test_a_resumed_run_keeps_what_was_planned(
     assert found.kept.size_bytes == report.kept_bytes
     assert found.kept.shard_count == report.kept_shard_count
     assert found.kept.record_count == report.totals["record_count"] - report.record_count > 0
+    assert (found.kept.assumed_shard_count, found.kept.unknown_bytes) == (0, 0)
+    if found.texts is None:  # what was on its way when the run died was committed all the same
+        assert report.record_count == 0
+        return
     assert texts_of(found).record_count.expected == pytest.approx(report.record_count, rel=0.02)
     assert texts_of(found).token_count == pytest.approx(report.token_count, rel=0.02)
     assert texts_of(found).part_count == report.part_count
-    assert (found.kept.assumed_shard_count, found.kept.unknown_bytes) == (0, 0)
 
 
 def test_input_is_not_hashed_by_the_gigabyte(
@@ -60,7 +63,7 @@ def test_input_is_not_hashed_by_the_gigabyte(
     (out / "_batchsent/digests.json").unlink(missing_ok=True)
     monkeypatch.setattr(kept, "HASHED_BYTES", 0)
     found = plan(tmp_path / "in", output=out).kept
-    assert known.shard_count == found.shard_count == found.assumed_shard_count == 2
+    assert known.shard_count == found.shard_count == found.assumed_shard_count >= 2
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "in").rglob("*.*")}
     assert found.unknown_bytes == sum(sizes.values()) - found.size_bytes
     assert known.record_count > found.record_count, "of the third it is not known which parts are its own"

@@ -254,7 +254,7 @@ def test_score_refuses_with_one_line_and_leaves_no_settings(cli: Cli, model: Pat
 @pytest.mark.parametrize("option", ["--trust-remote-code", "--use-safetensors", "--no-use-safetensors"])
 def test_there_is_no_option_to_trust_a_model(cli: Cli, option: str, tmp_path: Path) -> None:
     code, said = cli("score", "in.csv", "--output", "out", option)
-    assert (code, "No such option" in said) == (2, True)
+    assert (code, "has no option" in said) == (2, True)
     job = tmp_path / "job.toml"
     job.write_text(f"{option.removeprefix('--')} = true\n")
     code, said = cli("score", "in.csv", "--output", "out", "--config", job)
