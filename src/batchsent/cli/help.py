@@ -16,6 +16,10 @@ _NAME_WIDTH = 26
 class Command(click.Command):
     """A command whose --help lists its options group by group."""
 
+    def get_help_option_names(self, _ctx: click.Context) -> list[str]:
+        """Whoever asks first: click keeps what it was then."""
+        return ["-h", "--help"]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, those that belong to none first."""
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (UNGROUPED, *GROUPS)}
