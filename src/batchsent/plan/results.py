@@ -92,7 +92,7 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """Of all processes; they share some of it, so it is an upper bound."""
+        """Of all processes; they share some of it, so all together take less."""
         return self.job_bytes + self.reader_bytes + self.tokenizer_count * self.tokenizer_bytes
 
 

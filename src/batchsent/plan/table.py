@@ -125,7 +125,7 @@ def _space_lines(plan: Plan) -> Lines:
         lines.append(
             (
                 "memory",
-                f"at most {spoken_bytes(memory.total_bytes)} (job {spoken_bytes(memory.job_bytes)}, "
+                f"about {spoken_bytes(memory.total_bytes)} (job {spoken_bytes(memory.job_bytes)}, "
                 f"reader {spoken_bytes(memory.reader_bytes)}, tokenizers {each})",
             )
         )
