@@ -154,6 +154,12 @@ def test_what_a_person_has_to_know_is_said() -> None:
     assert "1.0 GB of other shards have to be hashed" in said
 
 
+def test_a_busy_machine_is_told() -> None:
+    said, unsaid = ("\n".join(v for _, v in plan_lines(plan_of(load=load, cores=2))) for load in (5.3, 1.9))
+    assert "load 5.3 on 2 processors" in said
+    assert "busy" not in unsaid
+
+
 def test_a_histogram() -> None:
     assert histogram_lines(()) == []
     lines = histogram_lines((0, 10, 30, 0, 60))

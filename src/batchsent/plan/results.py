@@ -133,6 +133,10 @@ class Plan:
     """``_SUCCESS`` is there, for shards of just these names."""
     is_held: bool = False
     """A run is at DIR now."""
+    load: float = 0.0
+    """Processes that wanted a processor in the minute before, others' among them."""
+    cores: int = 1
+    """Processors that a run may use."""
     replicas: tuple[int, ...] = ()
     """How many devices were asked for: one number, or the fewest and the most."""
 

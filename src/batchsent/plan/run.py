@@ -44,7 +44,7 @@ def make_plan(
     An ``output`` of :data:`NOWHERE` is a new one. ``check`` is called in between, and may raise; ``load_model`` stands
     in for the real model in tests. Raises what ``score`` would raise before it scores.
     """
-    began = time.perf_counter()
+    began, load = time.perf_counter(), os.getloadavg()[0]
     store = None if config.output == NOWHERE else _existing(open_store(place(config.output, "--output")))
     shards = plan_shards(config.inputs, NOWHERE if store is None else store.root)
     digests = None if store is None else DigestCache(store, check)
@@ -66,7 +66,7 @@ def make_plan(
             require_free_names(store, [inspection.shard for inspection in new])
             require_space(store, identity, new)
         work = _Work(config, identity, device, source, store, inspections, kept if recorded is not None else None)
-        plan = work.settings(prepared)
+        plan = work.settings(prepared, load)
         if all(remainder.is_finished for remainder in work.remainders):
             return plan
         return work.forecast(plan, reader, check, load_model)
@@ -134,8 +134,11 @@ class _Work:
         else:
             self.remainders = list(kept.remainders(readable))
 
-    def settings(self, prepared_seconds: float) -> Plan:
-        """The plan as far as nothing has to be tried for it; it took so long to come to here."""
+    def settings(self, prepared_seconds: float, load: float) -> Plan:
+        """The plan as far as nothing has to be tried for it; it took so long to come to here.
+
+        ``load`` is how busy the machine was before.
+        """
         identity, shards = self._identity, [inspection.shard for inspection in self._inspections]
         return Plan(
             key=plan_key(identity, self._config, self._device, shards),
@@ -158,6 +161,8 @@ class _Work:
             is_held=self._store is not None and self._store.has_locks and self._store.is_locked(),
             output_bytes=needed_bytes(identity, [r.inspection for r in self.remainders if not r.is_finished]),
             free_bytes=None if self._store is None or not self._store.has_locks else self._store.free_bytes(),
+            load=load,
+            cores=machine.available_cores(),
             replicas=self._replicas(),
         )
 

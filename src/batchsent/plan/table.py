@@ -173,6 +173,9 @@ def _basis_lines(plan: Plan) -> Lines:
     if not sample.is_whole:
         why.insert(0, f"{sample.length_error:.1%} for the choice of texts")
     lines.append(("", f"the range is twice the error: {', '.join(why)}"))
+    if plan.load > plan.cores:
+        busy = f"load {plan.load:.1f} on {_counted(plan.cores, 'processor')}"
+        lines.append(("", f"the machine was busy before ({busy}): plan again when it is as busy as it will be"))
     if sample.is_beginning:
         lines.append(
             ("", "compressed, CSV and TSV files were read at their beginning only: what follows is taken to be like it")
