@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from batchsent.errors import DriftError, IncompleteError, LockedError, UsageErro
 from batchsent.reporting.run_report import RunReport
 from batchsent.storage import LocalStore
 from batchsent.verify import verify
+from faults.system_calls import DeadError, Death, Trace, intercept
 from support import published, write_csv
 
 Score = Callable[..., RunReport]
@@ -68,6 +71,32 @@ def test_the_next_run_with_the_gate_finds_nothing_to_do(tmp_path: Path, score: S
     again = score(tmp_path / "in", output=tmp_path / "out", baseline=str(tmp_path / "baseline" / MANIFEST), max_drift=0)
     assert again.state == "nothing to do"
     assert (tmp_path / "out" / SUCCESS).exists()
+
+
+def test_killed_at_any_step_it_is_done_again(
+    tmp_path: Path, score: Score, held_back: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after every system call; what is there is published, or still held back, and never half."""
+    score(tmp_path / "in", output=tmp_path / "plain")
+    shutil.copytree(tmp_path / "out", tmp_path / "held")
+    trace = Trace()
+    with monkeypatch.context() as patch:
+        intercept(trace, patch.setattr)
+        accept_drift(held_back)
+    assert {"_SUCCESS", "part", "run record"} <= {call.kind for call in trace.calls}
+    for call, moment in product(trace.calls, ("before", "after")):
+        shutil.rmtree(tmp_path / "out")
+        shutil.copytree(tmp_path / "held", tmp_path / "out")
+        with monkeypatch.context() as patch:
+            intercept(Death(call.index, moment), patch.setattr)
+            with pytest.raises(DeadError):
+                accept_drift(held_back)
+        if (tmp_path / "out" / SUCCESS).exists():
+            assert not verify(held_back).problems, (call, moment)
+        accept_drift(held_back)
+        assert published(tmp_path / "out") == published(tmp_path / "plain"), (call, moment)
+        assert not held_back.folders(PARTS), (call, moment)
+        assert not list((tmp_path / "out/_batchsent/tmp").iterdir()), (call, moment)
 
 
 def test_failed_shards_are_not_published_by_accepting_drift(

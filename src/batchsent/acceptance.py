@@ -27,12 +27,14 @@ def accept_drift(store: Store) -> RunReport:
         raise not_ours(store)
     report = RunReport()
     with store.lock():
+        store.remove_orphans()
         data, manifest = store.read_bytes(checkpoint.MANIFEST), checkpoint.load_manifest(store)
         if data is None or manifest is None:
             raise _not_held_back(store, "no run has finished it")
         report.shard_count = report.kept_shard_count = len(manifest.shards)
         report.count_all(manifest)
         if checkpoint.is_published(store):
+            committer.confirm_success(store)
             report.end("nothing to do")
             return report
         held_back = _last_to_end_with(store, manifest)

@@ -20,8 +20,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from batchsent.checkpoint import Audit, Manifest, ShardEntry, unit_of
-from batchsent.config import ScoreConfig
-from batchsent.digests import DigestCache
 from batchsent.directory import model_source
 from batchsent.errors import BatchsentError, DeviceError, IncompleteError, ShardError
 from batchsent.identity import Identity
@@ -29,9 +27,9 @@ from batchsent.machine import choose_device
 from batchsent.models import loading
 from batchsent.models.resolution import ModelSource, require_unchanged
 from batchsent.records import Part, Position, ScoredPart, Shard, ShardDigest
+from batchsent.run import Run
 from batchsent.schema import LABEL, PROBABILITIES, REASON, ROW_INDEX, TOKEN_COUNT, TRUNCATED
 from batchsent.stages.reader import InspectRequest, ReaderProcess, ReadRequest, layout_of
-from batchsent.stop import StopSignal
 from batchsent.stores import Store
 
 log = logging.getLogger(__name__)
@@ -49,12 +47,8 @@ Row = dict[str, Any]
 class Auditor:
     """What an audit needs of a run whose shards are all finished."""
 
-    config: ScoreConfig
-    store: Store
-    identity: Identity
-    digests: DigestCache
+    run: Run
     reader: ReaderProcess
-    stop: StopSignal
     record: Callable[[], None]
     """Called after each row."""
 
@@ -64,9 +58,9 @@ class Auditor:
         Raises IncompleteError if a text cannot be read again, DeviceError if the device has no room for one in fp32.
         """
         by_name = {shard.name: shard for shard in shards}
-        drawn = draw(manifest, self.config.audit)
+        drawn = draw(manifest, self.run.config.audit)
         row_count = sum(len(positions) for _, positions in drawn)
-        comparison = Comparison(LIMITS[self.identity.precision])
+        comparison = Comparison(LIMITS[self.run.identity.precision])
         if row_count:
             expected: deque[Row] = deque()
             parts = self._parts([(entry, by_name[entry.shard], positions) for entry, positions in drawn], expected)
@@ -97,12 +91,12 @@ class Auditor:
 
     def _records(self, entry: ShardEntry, shard: Shard, positions: Any) -> Iterator[tuple[Part, Row]]:
         try:
-            digest = self.digests.of_shard(shard)
+            digest = self.run.digests.of_shard(shard)
         except OSError as error:
             raise ShardError(f"{error.strerror or 'it is gone'}") from error
-        if unit_of(self.identity, shard.name, digest) != entry.unit:
+        if unit_of(self.run.identity, shard.name, digest) != entry.unit:
             raise ShardError(f"{shard.name} changed after it was scored", "input that holds still")
-        rows = _published_rows(self.store, entry, positions)
+        rows = _published_rows(self.run.store, entry, positions)
         if shard.format == ".parquet":
             yield from self._parquet_records(shard, digest, rows)
         else:
@@ -110,7 +104,7 @@ class Auditor:
 
     def _parquet_records(self, shard: Shard, digest: ShardDigest, rows: Iterator[Row]) -> Iterator[tuple[Part, Row]]:
         """Only the parts that hold one of ``rows`` are read, and of their columns only the text."""
-        identity = self.identity
+        identity = self.run.identity
         asked = InspectRequest(shard, identity.text_column, (), identity.encoding, identity.delimiter)
         [inspection] = self.reader.inspect([asked])
         layout = layout_of(inspection, identity.rows_per_part, identity.limit)
@@ -124,7 +118,7 @@ class Auditor:
             _read_to_the_end(parts)
 
     def _request(self, shard: Shard, digest: ShardDigest) -> ReadRequest:
-        identity = self.identity
+        identity = self.run.identity
         return ReadRequest(
             shard=shard,
             unit="",
@@ -148,20 +142,20 @@ class Auditor:
         from batchsent.stages.restorer import restore
 
         alone = replace(
-            self.identity, precision="fp32", backend="torch", batching="padded", compiled=False, batch_tokens=1
+            self.run.identity, precision="fp32", backend="torch", batching="padded", compiled=False, batch_tokens=1
         )
         # On a cluster, --device is that of its nodes.
-        device = choose_device("auto" if self.config.engine == "ray" else self.config.device)
+        device = choose_device("auto" if self.run.config.engine == "ray" else self.run.config.device)
         log.info("auditing %s rows, each alone in fp32 by torch on %s", f"{row_count:,}", device)
-        source = model_source(self.identity, self.config, self.digests.of_model)
+        source = model_source(self.run.identity, self.run.config, self.run.digests.of_model)
         make = partial(make_encode, source.directory, alone)
-        with tokenizing(parts, make, workers=1, pin_memory=False, stop=self.stop) as encoded_parts:
+        with tokenizing(parts, make, workers=1, pin_memory=False, stop=self.run.stop) as encoded_parts:
             predicted = classify(
                 encoded_parts,
                 self._model(alone, source, device),
                 label_count=len(alone.labels),
                 multi_label=alone.multi_label,
-                check=self.stop.check,
+                check=self.run.stop.check,
                 temperature=alone.temperature,
             )
             for part, encoded, predictions in predicted:
@@ -177,9 +171,9 @@ class Auditor:
                 )
 
     def _model(self, alone: Identity, source: ModelSource, device: str) -> Any:
-        model = loading.load_model(alone, source.directory, device, self.stop.check)
-        self.stop.check()
-        require_unchanged(source.directory, source.files, self.digests.of_model)
+        model = loading.load_model(alone, source.directory, device, self.run.stop.check)
+        self.run.stop.check()
+        require_unchanged(source.directory, source.files, self.run.digests.of_model)
         return model
 
 

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from batchsent import checkpoint
 from batchsent.audit import Auditor
 from batchsent.checkpoint import Audit, Manifest
-from batchsent.config import ScoreConfig
-from batchsent.digests import DigestCache
 from batchsent.drift import DriftGate, drift_between
 from batchsent.errors import BatchsentError, IncompleteError, LockedError, StorageError, without_secrets
-from batchsent.ledger import Ledger
 from batchsent.records import Shard
-from batchsent.reporting.run_report import RunReport
+from batchsent.run import Run
 from batchsent.shares import Share
 from batchsent.stages import committer
-from batchsent.stores import Store, look_at_each
+from batchsent.stores import look_at_each
 
 
-def has_nothing_to_do(
-    ledger: Ledger, store: Store, shards: Sequence[Shard], report: RunReport, *, audit_count: int
-) -> bool:
-    """Whether ``_SUCCESS`` vouches for just these shards, unchanged, and so many rows of them were audited.
+def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
+    """Whether ``_SUCCESS`` vouches for just these shards, unchanged, and as many rows as asked for were audited.
 
-    If so, the report says it.
+    If so, the run's report says it.
     """
+    store, ledger = run.store, run.ledger
     if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
         return False
     if not all(look_at_each(store, ledger.is_finished, shards)):
         return False
     manifest = checkpoint.load_manifest(store)
-    if manifest is None or not manifest.has_audit_of(audit_count):
+    if manifest is None or not manifest.has_audit_of(run.config.audit):
         return False
-    report.end("nothing to do")
-    report.count_all(manifest)
-    report.kept_shard_count = len(shards)
+    run.report.end("nothing to do")
+    run.report.count_all(manifest)
+    run.report.kept_shard_count = len(shards)
     return True
 
 
@@ -45,66 +41,63 @@ def has_nothing_to_do(
 class Closing:
     """The end of a run."""
 
-    config: ScoreConfig
-    store: Store
-    ledger: Ledger
-    digests: DigestCache
-    report: RunReport
+    run: Run
     share: Share
     drift_gate: DriftGate | None
     auditor: Auditor
 
-    def close(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
+    def close(self, shards: Sequence[Shard]) -> None:
         """Publish, unless other ranks are still to do so; the last one finds nothing missing.
 
-        Raises IncompleteError if something speaks against it; ``check`` is called before, and may raise.
+        Raises IncompleteError if something speaks against it, DriftError if it has moved too far from the baseline,
+        StoppedError if the run is to stop.
         """
-        check()
+        self.run.stop.check()
         if self.share.is_whole:
             self._publish(shards)
             return
         with contextlib.suppress(StorageError):
-            self.digests.save()  # before the look: the last rank need not hash what another one has
-        missing = self.ledger.unfinished(shards)
+            self.run.digests.save()  # before the look: the last rank need not hash what another one has
+        missing = self.run.ledger.unfinished(shards)
         if missing:
             self._leave_to_others(len(missing))
             return
         try:
             self._publish(shards)
         except LockedError:
-            if not checkpoint.is_published(self.store):
+            if not checkpoint.is_published(self.run.store):
                 raise
             self._publish(shards)  # another rank was faster by a moment: see it through
 
     def _leave_to_others(self, count: int) -> None:
         """This rank's share is done. Raises IncompleteError if a shard failed in it, which no other rank can know."""
-        self.report.failed_shards = self.ledger.failed
-        if self.ledger.failed:
-            raise self._failed(self.ledger.failed)
+        self.run.report.failed_shards = self.run.ledger.failed
+        if self.run.ledger.failed:
+            raise self._failed(self.run.ledger.failed)
         left = f"{count:,} shard{'s' * (count != 1)} still in work by other ranks"
-        self.report.end("share done", left)
+        self.run.report.end("share done", left)
 
     def _publish(self, shards: Sequence[Shard]) -> None:
         """Manifest, then ``_SUCCESS`` if nothing speaks against it. Raises IncompleteError if something does."""
-        manifest = self.ledger.manifest()
-        self.report.failed_shards = manifest.failed
+        manifest = self.run.ledger.manifest()
+        self.run.report.failed_shards = manifest.failed
         if {entry.shard for entry in manifest.shards} | manifest.failed.keys() != {shard.name for shard in shards}:
             raise BatchsentError("shards are unaccounted for", "each finished or failed", "this is a bug, report it")
         obstacle = self._obstacle(manifest)
         if obstacle is None:
             manifest = replace(manifest, audit=self._audit(manifest, shards))
             obstacle = self._failed_audit(manifest.audit)
-        self.report.count_all(manifest)
-        committer.publish_manifest(self.store, manifest)
+        self.run.report.count_all(manifest)
+        committer.publish_manifest(self.run.store, manifest)
         if obstacle is not None:
             raise obstacle
         self._require_little_drift(manifest)
-        committer.publish_success(self.store, manifest, self.digests.is_intact)
-        self.report.end("published")
+        committer.publish_success(self.run.store, manifest, self.run.digests.is_intact)
+        self.run.report.end("published")
 
     def _failed(self, failed: dict[str, str]) -> IncompleteError:
         return IncompleteError(
-            f"{len(failed)} of {self.report.shard_count} shards failed ({next(iter(failed.values()))})",
+            f"{len(failed)} of {self.run.report.shard_count} shards failed ({next(iter(failed.values()))})",
             "every shard scored",
             "mend or remove them and run again: the others are kept",
         )
@@ -115,7 +108,7 @@ class Closing:
             return self._failed(manifest.failed)
         totals = manifest.totals()
         bad, total = manifest.bad_row_count(), totals["record_count"]
-        limit = 0.0 if self.config.on_bad_row == "fail" else self.config.max_reject_rate
+        limit = 0.0 if self.run.config.on_bad_row == "fail" else self.run.config.max_reject_rate
         if bad <= limit * total:
             return None
         counts = totals["reject_counts"].items()
@@ -123,22 +116,22 @@ class Closing:
         return IncompleteError(
             f"{bad:,} of {total:,} records are bad ({reasons})",
             f"at most {limit:.2%}",
-            f"look at {self.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
+            f"look at {self.run.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
         )
 
     def _audit(self, manifest: Manifest, shards: Sequence[Shard]) -> Audit | None:
         """Of ``manifest``: the one that DIR records, if these are the shards that it was of; else a new one."""
-        recorded = checkpoint.load_manifest(self.store)
-        if recorded is not None and recorded.shards == manifest.shards and recorded.has_audit_of(self.config.audit):
+        recorded = checkpoint.load_manifest(self.run.store)
+        if recorded is not None and recorded.shards == manifest.shards and recorded.has_audit_of(self.run.config.audit):
             return recorded.audit
-        return self.auditor.audit(manifest, shards) if self.config.audit else None
+        return self.auditor.audit(manifest, shards) if self.run.config.audit else None
 
     def _failed_audit(self, audit: Audit | None) -> IncompleteError | None:
         if audit is None or audit.is_passed:
             return None
         return IncompleteError(
             f"the audit found probabilities that are not those of the text alone in fp32 ({audit})",
-            f"differences up to {audit.limit:g}, as precision {self.auditor.identity.precision} makes them",
+            f"differences up to {audit.limit:g}, as precision {self.run.identity.precision} makes them",
             "score into another --output, in fp32 or on another machine, and compare",
         )
 
@@ -147,5 +140,5 @@ class Closing:
         if gate is None:
             return
         drift = drift_between(gate.baseline, manifest)
-        self.report.drift = {"baseline": without_secrets(gate.given), "limit": gate.limit, **asdict(drift)}
-        gate.require_below_limit(drift, self.store.root)
+        self.run.report.drift = {"baseline": without_secrets(gate.given), "limit": gate.limit, **asdict(drift)}
+        gate.require_below_limit(drift, self.run.store.root)

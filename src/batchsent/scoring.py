@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 from batchsent.batching import require_batching
 from batchsent.checkpoint import Work
 from batchsent.config import ScoreConfig
-from batchsent.digests import DigestCache
 from batchsent.directory import HashFile, model_source
 from batchsent.engines.commits import CommitThread
 from batchsent.errors import IncompleteError, ShardError
 from batchsent.identity import Identity
-from batchsent.ledger import Ledger, bytes_between, committed_bytes
+from batchsent.ledger import bytes_between, committed_bytes
 from batchsent.machine import available_cores, choose_device, require_precision
 from batchsent.models import loading
 from batchsent.models.openvino import require_backend
@@ -33,10 +32,9 @@ from batchsent.models.resolution import ModelSource, require_unchanged
 from batchsent.records import EncodedPart, Part, ScoredPart, Shard, Task
 from batchsent.reporting.progress import Progress, showing
 from batchsent.reporting.run_report import RunReport
+from batchsent.run import Run
 from batchsent.schema import REASON, ROW_INDEX
 from batchsent.stages.reader import ReaderProcess, ReadRequest
-from batchsent.stop import StopSignal
-from batchsent.stores import Store
 
 if TYPE_CHECKING:
     from batchsent.stages.classifier import Model
@@ -81,13 +79,7 @@ class Scorer:
 
     def __init__(
         self,
-        config: ScoreConfig,
-        store: Store,
-        identity: Identity,
-        ledger: Ledger,
-        digests: DigestCache,
-        report: RunReport,
-        stop: StopSignal,
+        run: Run,
         *,
         load_model: LoadModel | None = None,
         neighbours: int = 1,
@@ -99,14 +91,8 @@ class Scorer:
         ``done`` is called when all of a task is committed, or has failed; on the thread that writes or reads.
         ``record`` is called after each part, when the report has it.
         """
-        self._config = config
-        self._store = store
-        self._identity = identity
-        self._ledger = ledger
-        self._digests = digests
-        self._report = report
-        self._stop = stop
-        self._load_model = load_model or partial(loading.load_model, check=stop.check)
+        self._run = run
+        self._load_model = load_model or partial(loading.load_model, check=run.stop.check)
         self._neighbours = neighbours
         self._done = done
         self._record = record
@@ -129,25 +115,25 @@ class Scorer:
         from batchsent.stages.classifier import classify
         from batchsent.stages.restorer import restore
 
-        identity = self._identity
+        identity = self._run.identity
         device, source = self._device_and_model()
         make = partial(make_encode, source.directory, identity)
-        workers, on_gpu = tokenizer_count(self._config, device, self._neighbours), device != "cpu"
-        with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._stop) as encoded_parts:
+        workers, on_gpu = tokenizer_count(self._run.config, device, self._neighbours), device != "cpu"
+        with tokenizing(parts, make, workers=workers, pin_memory=on_gpu, stop=self._run.stop) as encoded_parts:
             commits.start()
             model = self._loaded(source, device)
-            began = time.monotonic() - self._report.scoring_seconds
-            with showing(progress, self._report):
+            began = time.monotonic() - self._run.report.scoring_seconds
+            with showing(progress, self._run.report):
                 predicted = classify(
                     self._counted(encoded_parts),
                     model,
                     label_count=len(identity.labels),
                     multi_label=identity.multi_label,
-                    check=self._stop.check,
+                    check=self._run.stop.check,
                     temperature=identity.temperature,
                 )
                 for part, encoded, predictions in predicted:
-                    self._report.count_classified(predictions)
+                    self._run.report.count_classified(predictions)
                     scored = restore(
                         part,
                         encoded,
@@ -165,7 +151,7 @@ class Scorer:
         """Every part that is not committed, shard by shard; the next shard is hashed while one is read."""
         with ThreadPoolExecutor(1, "hash") as ahead:
             for task in tasks:
-                self._stop.check()
+                self._run.stop.check()
                 work = self._open(task)
                 if work is None:
                     self._done(task)
@@ -177,7 +163,7 @@ class Scorer:
                         yield part
                         # Begun after the first part, when the tokenizer processes have been forked.
                         if index == 0 and tasks.following is not None:
-                            ahead.submit(self._digests.warm, tasks.following.shard.path)
+                            ahead.submit(self._run.digests.warm, tasks.following.shard.path)
 
     def _read(self, reader: ReaderProcess, work: Work) -> Iterator[Part]:
         """The parts of a shard that are missing, up to where it cannot be read."""
@@ -194,8 +180,8 @@ class Scorer:
             yield part
 
     def _fail(self, shard: Shard, error: Exception | str) -> None:
-        self._ledger.fail(shard, error)
-        self._report.failed_shards = self._ledger.failed
+        self._run.ledger.fail(shard, error)
+        self._run.report.failed_shards = self._run.ledger.failed
 
     def _open(self, task: Task) -> Work | None:
         """What is left of a shard, with what is done of it counted; None if nothing is, or it cannot be read."""
@@ -203,25 +189,25 @@ class Scorer:
             self._fail(task.shard, task.inspection.error)
             return None
         try:
-            work = self._ledger.open(task)
+            work = self._run.ledger.open(task)
         except (ShardError, OSError) as error:
             self._fail(task.shard, error)
             return None
         if work is None:
-            self._report.count_kept(task.size_bytes, finished=True)
+            self._run.report.count_kept(task.size_bytes, finished=True)
         else:
-            self._report.count_kept(committed_bytes(work), finished=False)
+            self._run.report.count_kept(committed_bytes(work), finished=False)
         return work
 
     def _read_request(self, work: Work) -> ReadRequest:
-        identity = self._identity
+        identity = self._run.identity
         return ReadRequest(
             shard=work.shard,
             unit=work.unit,
             digest=work.digest,
             done=work.done,
             text_column=identity.text_column,
-            kept=None if identity.keep_all else tuple(self._config.kept_columns()),
+            kept=None if identity.keep_all else tuple(self._run.config.kept_columns()),
             encoding=identity.encoding,
             delimiter=identity.delimiter,
             rows_per_part=identity.rows_per_part,
@@ -238,9 +224,9 @@ class Scorer:
         return self._found
 
     def _find_device_and_model(self) -> tuple[str, ModelSource]:
-        identity = self._identity
-        device, source = device_and_model(identity, self._config, self._digests.of_model)
-        self._report.device = device
+        identity = self._run.identity
+        device, source = device_and_model(identity, self._run.config, self._run.digests.of_model)
+        self._run.report.device = device
         log.info(
             "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
             self._scope(),
@@ -257,7 +243,7 @@ class Scorer:
 
     def _scope(self) -> str:
         """What this run scores, for people."""
-        report = self._report
+        report = self._run.report
         shards = f"{report.shard_count:,} shard{'s' * (report.shard_count != 1)}"
         if report.share_bytes is None:
             return shards
@@ -266,39 +252,39 @@ class Scorer:
     def _loaded(self, source: ModelSource, device: str) -> Model:
         """The model, if its files are those that were hashed before it was loaded."""
         if self._model is None:
-            model = self._load_model(self._identity, source.directory, device)
-            self._stop.check()
-            require_unchanged(source.directory, source.files, self._digests.of_model)
+            model = self._load_model(self._run.identity, source.directory, device)
+            self._run.stop.check()
+            require_unchanged(source.directory, source.files, self._run.digests.of_model)
             self._model = model
         return self._model
 
     def _counted(self, encoded_parts: Iterator[tuple[Part, EncodedPart]]) -> Iterator[tuple[Part, EncodedPart]]:
         for part, encoded in encoded_parts:
-            self._report.count_encoded(part, encoded)
+            self._run.report.count_encoded(part, encoded)
             self._warn_of_unknown_tokens(part)
             yield part, encoded
 
     def _warn_of_unknown_tokens(self, part: Part) -> None:
-        warn_of_unknown_tokens(self._report, part.shard.name, self._identity)
+        warn_of_unknown_tokens(self._run.report, part.shard.name, self._run.identity)
 
     # --- committing
 
     def _settle(self, work: Work, task: Task) -> None:
-        self._ledger.settle(work)
+        self._run.ledger.settle(work)
         self._done(task)
 
     def _commit(self, part: ScoredPart, began: float, progress: Progress) -> None:
         """Make a part durable, count it and show it. Runs on the thread that writes."""
         started = time.monotonic()
-        work = self._ledger.commit(part)
-        report = self._report
+        work = self._run.ledger.commit(part)
+        report = self._run.report
         report.stage_seconds.writing += time.monotonic() - started
         report.scoring_seconds = time.monotonic() - began
         report.count_committed(part, bytes_between(work, part))
-        report.finished_shard_count = len(self._ledger.entries)
+        report.finished_shard_count = len(self._run.ledger.entries)
         report.mark()
         progress.update(report)
-        if self._config.on_bad_row == "fail":
+        if self._run.config.on_bad_row == "fail":
             _require_no_bad_row(part)
         if work.is_share_done:
             self._done(self._tasks[work])

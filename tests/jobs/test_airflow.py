@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from batchsent.reporting.run_report import RunReport
 from support import published, write_csv
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +65,9 @@ class Site:
     environment: dict[str, str]
 
     def with_settings(self, **settings: str) -> Site:
-        """The same with these in the Airflow variable."""
-        variable = json.dumps({"root": str(self.root)} | settings)
+        """The same with these, too, in the Airflow variable."""
+        before = json.loads(self.environment.get("AIRFLOW_VAR_BATCHSENT", "{}"))
+        variable = json.dumps({"root": str(self.root)} | before | settings)
         return Site(self.home, self.root, self.environment | {"AIRFLOW_VAR_BATCHSENT": variable})
 
     def add_dump(self, day: str, *sources: Path) -> Path:
@@ -286,15 +288,17 @@ def test_two_airflows_at_the_same_day_publish_it_once(make_site: Callable[[str],
     assert [len(site.events()) for site in sites] == [1, 1]
 
 
-def test_a_back_fill_starts_what_is_downstream_and_somebody_decides_about_drift(site: Site) -> None:
+def test_a_back_fill_starts_what_is_downstream_and_somebody_decides_about_drift(
+    site: Site, score: Callable[..., RunReport], reviews: Callable[[int], list[str]]
+) -> None:
     days = ["2026-02-01", "2026-02-02", "2026-02-03"]
-    for day in days:
-        site.add_dump(day, write_csv(site.root / f"{day}.csv", [f"it was good {day}", "very bad", "fine"]))
+    usual, longer = reviews(60), [" ".join(reviews(10))] * 60
+    for day, texts in zip(days, (usual, longer, longer), strict=True):
+        site.add_dump(day, write_csv(site.root / f"{day}.csv", texts))
     site.answer("score", days[0], 75)
-    for day in days[1:]:
-        site.answer("score", day, 4)
-    for command in ("publish", "verify"):
-        site.answer(command, days[1], 0)
+    accepted = site.root / "accepted"
+    score(write_csv(site.root / "accepted.csv", usual), output=accepted)
+    site = site.with_settings(gate=f"--baseline {accepted}/_batchsent/manifest.json --max-drift 0.25")
     (downstream,) = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/airflow.md").read_text(encoding="utf-8"), re.DOTALL
     )
@@ -310,14 +314,14 @@ def test_a_back_fill_starts_what_is_downstream_and_somebody_decides_about_drift(
             wait_for(lambda day=day: site.states(runs[day]).get("ask_about_drift") == "awaiting_input")  # type: ignore[misc]
             question = ask("GET", place.format(runs[day]))
             assert question["subject"] == f"The reviews of {day} have drifted. Publish them all the same?"
-            assert question["body"] == "error: a stand-in; expected 4; wait"
+            assert question["body"].startswith(f"error: the predictions have moved from {accepted}/_batchsent/manifest")
             ask("PATCH", place.format(runs[day]), {"chosen_options": [answer], "params_input": {}})
         states = "SELECT state FROM dag_run WHERE run_id LIKE 'backfill%' ORDER BY run_id"
         wait_for(lambda: {state for (state,) in site.query(states)} <= {"success", "failed"})
         assert [state for (state,) in site.query(states)] == ["success", "success", "failed"]
         wait_for(lambda: downstream_days(site) == days[:2])
     assert sorted(event["day"] for event in site.events()) == days[:2]
-    assert (site.root / "scored" / days[0] / "_SUCCESS").exists()
+    assert [(site.root / "scored" / day / "_SUCCESS").exists() for day in days] == [True, True, False]
     asked = sorted(words.split(" --")[0] for _, words in site.calls() if words.startswith(("publish", "verify")))
     assert [words.split()[0] + " " + words[-10:] for words in asked] == [
         f"publish {days[1]}",

@@ -26,7 +26,6 @@ from batchsent.directory import begin
 from batchsent.engines.replica import Outcome, Replica, Setup
 from batchsent.errors import BatchsentError, DeviceError, NotAvailableError, UsageError
 from batchsent.identity import Identity
-from batchsent.ledger import Ledger
 from batchsent.models.resolution import EMBEDDED, local_directory
 from batchsent.objects.uris import is_object
 from batchsent.records import Task
@@ -34,6 +33,7 @@ from batchsent.reporting import logs
 from batchsent.reporting.progress import Progress, showing
 from batchsent.reporting.recorder import Recorder
 from batchsent.reporting.run_report import RunReport
+from batchsent.run import Run
 from batchsent.scoring import warn_of_unknown_tokens
 from batchsent.shares import Share
 from batchsent.stages.planner import place
@@ -170,30 +170,21 @@ class Cluster:
         least, most = self._range
         return max(1, least, room if most is None else min(room, most))
 
-    def score(
-        self,
-        config: ScoreConfig,
-        identity: Identity,
-        pieces: list[list[Task]],
-        ledger: Ledger,
-        digests: DigestCache,
-        report: RunReport,
-        progress: Progress,
-        recorder: Recorder,
-    ) -> None:
+    def score(self, run: Run, pieces: list[list[Task]], progress: Progress, recorder: Recorder) -> None:
         """Have all ``pieces`` scored and committed. Raises what ended a replica's work, if anything did."""
+        identity, ledger, report = run.identity, run.ledger, run.report
         shards = {task.shard.name: task.shard for piece in pieces for task in piece}
         replicas: dict[str, RunReport] = {}
         kept_bytes = report.kept_bytes
         log.info("scoring %d pieces on up to %d replicas", len(pieces), self.capacity(identity))
         with showing(progress, report):
-            for outcome in self._outcomes(Setup(self._shipped(config), identity, pieces, report.run_id)):
+            for outcome in self._outcomes(Setup(self._shipped(run.config), identity, pieces, report.run_id)):
                 if outcome.error is not None:
                     raise outcome.error
                 for name, why in outcome.failed.items():
                     if name not in ledger.failed:
                         ledger.fail(shards[name], why)
-                digests.add(outcome.digests)
+                run.digests.add(outcome.digests)
                 found = outcome.report
                 if found is not None and found.part_count >= replicas.get(found.run_id, found).part_count:
                     replicas[found.run_id] = found

@@ -17,6 +17,7 @@ from batchsent.ledger import Ledger
 from batchsent.records import Task
 from batchsent.reporting.progress import NoProgress
 from batchsent.reporting.run_report import RunReport
+from batchsent.run import Run
 from batchsent.scoring import Scorer, Tasks
 from batchsent.stages.planner import place
 from batchsent.stages.reader import ReaderProcess
@@ -53,24 +54,13 @@ class Replica:
 
     def __init__(self, setup: Setup, *, neighbours: int) -> None:
         """``neighbours`` is how many replicas share this machine's processors."""
-        config, stop = setup.config, StopSignal()
-        store = open_store(place(config.output, "--output"))
+        store, stop = open_store(place(setup.config.output, "--output")), StopSignal()
+        digests = DigestCache(store)
+        ledger = Ledger(store, setup.identity, digests)
+        self._run = Run(setup.config, store, setup.identity, ledger, digests, RunReport(), stop)
         self._pieces = setup.pieces
-        self._digests = DigestCache(store)
-        self._ledger = Ledger(store, setup.identity, self._digests)
-        self._report = RunReport()
         self._reader = ReaderProcess(stop.check)
-        self._scorer = Scorer(
-            config,
-            store,
-            setup.identity,
-            self._ledger,
-            self._digests,
-            self._report,
-            stop,
-            neighbours=neighbours,
-            done=self._finish,
-        )
+        self._scorer = Scorer(self._run, neighbours=neighbours, done=self._finish)
         self._tasks = Tasks()
         self._waiting: dict[int, list[Future[None]]] = {}
         self._lock = threading.Lock()
@@ -85,7 +75,7 @@ class Replica:
                 future.result()
         except BatchsentError as error:
             return Outcome(error=error)
-        return Outcome(self._report.copy(), self._ledger.failed, self._digests.news())
+        return Outcome(self._run.report.copy(), self._run.ledger.failed, self._run.digests.news())
 
     def close(self) -> None:
         """End the reader. Nothing may be at work."""
@@ -104,7 +94,7 @@ class Replica:
             self._tasks.add(task)
             if not self._is_running:
                 self._is_running = True
-                threading.Thread(target=self._run, name="replica", daemon=True).start()
+                threading.Thread(target=self._work, name="replica", daemon=True).start()
         return future
 
     def _finish(self, task: Task) -> None:
@@ -112,7 +102,7 @@ class Replica:
             for future in self._waiting.pop(id(task), ()):
                 future.set_result(None)
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         """Score for as long as there is something to do."""
         while True:
             try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from batchsent import __version__
 from batchsent.drift import LARGE, MODERATE
-from batchsent.html_report.distributions import distribution_figures, drift_section, label_shares
 from batchsent.html_report.elements import percent
 from batchsent.html_report.judged import quality_section
 from batchsent.html_report.overview import facts_of, head_of, run_rows, settings_of, shard_rows, shards_line
+from batchsent.html_report.predictions import distribution_figures, drift_section, label_shares
 from batchsent.html_report.quality import Quality
 from batchsent.html_report.rejects import RejectExamples
 from batchsent.html_report.sources import Findings

@@ -15,8 +15,8 @@ from batchsent.config import ScoreConfig
 from batchsent.drift import DriftGate, drift_of, read_baseline
 from batchsent.errors import BatchsentError, DriftError, IncompleteError, without_secrets
 from batchsent.html_report.config import ReportConfig
-from batchsent.html_report.distributions import drift_of_record
 from batchsent.html_report.page import Content, render
+from batchsent.html_report.predictions import drift_of_record
 from batchsent.html_report.quality import Quality, measure_quality
 from batchsent.html_report.rejects import read_examples
 from batchsent.html_report.sources import Findings, find
