@@ -43,7 +43,7 @@ check: $(STAMP) ## lint, formatting, types, import rules, the Dockerfile
 	$(BIN)/hadolint Dockerfile
 
 test: $(STAMP) ## the tests that need seconds and no GPU
-	$(BIN)/pytest -m "not (gpu or bench or ray or browser or airflow or container or site)" --numprocesses $(TEST_WORKERS)
+	$(BIN)/pytest -m "not (gpu or bench or ray or browser or airflow or container or site)" --dist worksteal --numprocesses $(TEST_WORKERS)
 
 # What a page gets from the code is written by docs/options_table.py and docs/reference_tables.py; the tests say when.
 docs: export NO_MKDOCS_2_WARNING = 1
@@ -57,7 +57,7 @@ $(DOCS_STAMP): $(STAMP)
 
 # Hours. What is done is remembered in .faults, so that it can be stopped and goes on; FAULT=05 takes one of them.
 faults: $(RAY_STAMP) ## inject every fault as often as docs/reliability.md says, and write the results there
-	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
+	BATCHSENT_FAULTS=full $(BIN)/pytest tests/faults --dist worksteal --numprocesses $(TEST_WORKERS) -k "test_$(FAULT)"
 	$(BIN)/python tests/faults/table.py
 
 # Needs Chromium on the path, or named by CHROMIUM; none is downloaded.
