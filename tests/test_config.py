@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +139,12 @@ def test_every_option_has_help_and_a_metavar_or_choices() -> None:
         assert rule["help"].endswith(".")
         assert "\n" not in rule["help"]
         assert bool(rule["metavar"]) == (not rule["choices"] and not isinstance(definition.default, bool))
+
+
+def test_the_job_file_of_the_repository_has_every_option() -> None:
+    text = (Path(__file__).parents[1] / "jobs/reviews.toml").read_text(encoding="utf-8")
+    named = set(re.findall(r"^#? ?([a-z][a-z-]*) = ", text, re.MULTILINE))
+    assert named == {"input", "output", *(option_name(field.name) for field in option_fields(ScoreConfig))}
 
 
 def test_defaults_are_a_valid_config() -> None:

@@ -216,3 +216,16 @@ def test_another_model_with_the_same_labels_can_be_compared(
     other = tmp_path / "other.json"
     other.write_bytes(replace(manifest, fingerprint="0" * 64).to_json())
     assert score(tmp_path / "in", output=tmp_path / "out", baseline=str(other), max_drift=0.1).state == "published"
+
+
+def test_records_of_which_none_can_be_scored_are_held_back(
+    tmp_path: Path, score: Score, yesterday: str, reviews: Callable[[int], list[str]]
+) -> None:
+    """What a broken export looks like: no index moves for it, and empty texts are no bad rows."""
+    write_csv(tmp_path / "in" / "b.csv", ["", " "] * 20)
+    with pytest.raises(DriftError, match=r"not one of 40 records could be scored \(40 empty_text\)"):
+        score(tmp_path / "in", output=tmp_path / "out", baseline=yesterday, max_drift=100)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    (tmp_path / "empty").mkdir()
+    write_csv(tmp_path / "empty" / "b.csv", [])
+    assert score(tmp_path / "empty", output=tmp_path / "none", baseline=yesterday, max_drift=0.1).state == "published"

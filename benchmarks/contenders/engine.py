@@ -45,13 +45,7 @@ def load(task: Task) -> Ready:
             parts = [part.pin_memory() for part in parts]
 
         def score() -> Answer:
-            predicted = classify(
-                ((NO_PART, part) for part in parts),
-                model,
-                label_count=len(identity.labels),
-                multi_label=identity.multi_label,
-                check=lambda: None,
-            )
+            predicted = classify(((NO_PART, part) for part in parts), model, identity.labelling, lambda: None)
             found = [answer.probabilities[part.text_of_record] for _, part, answer in predicted]
             return Answer(np.concatenate(found))
 

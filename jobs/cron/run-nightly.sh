@@ -51,7 +51,8 @@ nights=
 if ((status == TEMPORARY || status == INTERRUPTED || status == TERMINATED)); then
     read -r nights 2>/dev/null <"$unfinished_nights" || true
     nights=$((${nights:-0} + 1))
-    echo "$nights" >"$unfinished_nights" || true
+    # A night that cannot be counted, as on a full disk, is told at once.
+    echo "$nights" 2>/dev/null >"$unfinished_nights" || nights=
 else
     rm -f "$unfinished_nights"
 fi

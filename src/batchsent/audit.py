@@ -100,7 +100,7 @@ class Auditor:
         if shard.format == ".parquet":
             yield from self._parquet_records(shard, digest, rows)
         else:
-            yield from _matched(self.reader.read(self._request(shard, digest)), rows)
+            yield from _matched(self.reader.read(ReadRequest.of_texts(shard, digest, self.run.identity)), rows)
 
     def _parquet_records(self, shard: Shard, digest: ShardDigest, rows: Iterator[Row]) -> Iterator[tuple[Part, Row]]:
         """Only the parts that hold one of ``rows`` are read, and of their columns only the text."""
@@ -110,27 +110,11 @@ class Auditor:
         layout = layout_of(inspection, identity.rows_per_part, identity.limit)
         if layout is None:
             raise ShardError(inspection.error or f"{shard.name} has no layout")
+        request = ReadRequest.of_texts(shard, digest, identity)
         for index, of_part in groupby(rows, lambda row: row[ROW_INDEX] // layout.row_count):
-            parts = self.reader.read(
-                replace(self._request(shard, digest), layout=layout, parts=range(index, index + 1))
-            )
+            parts = self.reader.read(replace(request, layout=layout, parts=range(index, index + 1)))
             yield from _matched(parts, of_part)
             _read_to_the_end(parts)
-
-    def _request(self, shard: Shard, digest: ShardDigest) -> ReadRequest:
-        identity = self.run.identity
-        return ReadRequest(
-            shard=shard,
-            unit="",
-            digest=digest,
-            done={},
-            text_column=identity.text_column,
-            kept=(),
-            encoding=identity.encoding,
-            delimiter=identity.delimiter,
-            rows_per_part=identity.rows_per_part,
-            limit=identity.limit,
-        )
 
     # --- what is computed
 
@@ -150,25 +134,9 @@ class Auditor:
         source = model_source(self.run.identity, self.run.config, self.run.digests.of_model)
         make = partial(make_encode, source.directory, alone)
         with tokenizing(parts, make, workers=1, pin_memory=False, stop=self.run.stop) as encoded_parts:
-            predicted = classify(
-                encoded_parts,
-                self._model(alone, source, device),
-                label_count=len(alone.labels),
-                multi_label=alone.multi_label,
-                check=self.run.stop.check,
-                temperature=alone.temperature,
-            )
-            for part, encoded, predictions in predicted:
-                yield _row_of(
-                    restore(
-                        part,
-                        encoded,
-                        predictions,
-                        alone.labels,
-                        window_aggregate=alone.window_aggregate,
-                        multi_label=alone.multi_label,
-                    )
-                )
+            model = self._model(alone, source, device)
+            for part, encoded, predictions in classify(encoded_parts, model, alone.labelling, self.run.stop.check):
+                yield _row_of(restore(part, encoded, predictions, alone.labelling))
 
     def _model(self, alone: Identity, source: ModelSource, device: str) -> Any:
         model = loading.load_model(alone, source.directory, device, self.run.stop.check)

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import pyarrow as pa
@@ -298,6 +299,11 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``, with a checksum over the rest: it is trusted without ``_SUCCESS``."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> bytes:
+        # Once: of 10,000 shards it takes a second.
         content = {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": self.fingerprint,
@@ -324,6 +330,10 @@ class Manifest:
 
     def totals(self) -> dict[str, Any]:
         """Sums over the shards."""
+        return self._totals.copy()
+
+    @cached_property
+    def _totals(self) -> dict[str, Any]:
         return {
             "record_count": sum(entry.record_count for entry in self.shards),
             "row_count": sum(entry.row_count for entry in self.shards),

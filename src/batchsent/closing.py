@@ -34,6 +34,7 @@ def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
     run.report.end("nothing to do")
     run.report.count_all(manifest)
     run.report.kept_shard_count = len(shards)
+    run.report.kept_bytes = run.report.own_bytes
     return True
 
 
@@ -141,4 +142,5 @@ class Closing:
             return
         drift = drift_between(gate.baseline, manifest)
         self.run.report.drift = {"baseline": without_secrets(gate.given), "limit": gate.limit, **asdict(drift)}
+        gate.require_rows(manifest, self.run.store.root)
         gate.require_below_limit(drift, self.run.store.root)

@@ -89,6 +89,17 @@ class DriftGate:
                 "choose another manifest, or drop --baseline",
             )
 
+    def require_rows(self, manifest: Manifest, directory: object) -> None:
+        """Raise DriftError where there were records and none could be scored: no index would say that."""
+        totals = manifest.totals()
+        if self.limit is not None and totals["record_count"] and not totals["row_count"]:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in totals["reject_counts"].items())
+            raise DriftError(
+                f"not one of {totals['record_count']:,} records could be scored ({reasons})",
+                f"predictions to compare with {self.given} (--max-drift)",
+                f"look at the input; 'batchsent publish {directory} --accept-drift' publishes it all the same",
+            )
+
     def require_below_limit(self, drift: Drift, directory: object) -> None:
         """Raise DriftError if what has moved most has moved further than the limit."""
         name, value = drift.largest

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 import re
 import signal
+import traceback
+from pathlib import PurePath
 from typing import ClassVar
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(\S+)")
@@ -81,6 +83,26 @@ def exit_code_of(error: BaseException) -> int:
             return 130
         case _:
             return 1
+
+
+def told(error: Exception) -> str:
+    """``error`` in one line for the user, whoever raised it."""
+    match error:
+        case BatchsentError():
+            return str(error)
+        case PermissionError():
+            return f"{_where(error)} is not this user's to read or write; expected access; change its permissions"
+        case OSError():
+            return f"{_where(error)}: {error.strerror or error}; expected a file system that answers; run again"
+        case _:
+            # Not its message, which may quote a review.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            found = f"{type(error).__name__} in {PurePath(at.filename).name}, line {at.lineno}"
+            return f"{found}; this is a bug; run again with --debug and report what it prints"
+
+
+def _where(error: OSError) -> str:
+    return str(error.filename or "a file")
 
 
 class UsageError(BatchsentError):

@@ -13,6 +13,19 @@ SCHEMA_VERSION = 2
 """Version of the files under DIR; part of the fingerprint, so another version never mixes with this one."""
 
 
+@dataclass(frozen=True)
+class Labelling:
+    """How logits become the prediction of a text."""
+
+    labels: tuple[str, ...]
+    multi_label: bool = False
+    """Sigmoid of each logit instead of softmax over them."""
+    temperature: float | None = None
+    """By which logits are divided; None where they stay as they are."""
+    window_aggregate: str | None = None
+    """How the windows of a text are combined ('mean' or 'max'); None where each text has one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Everything that decides the numbers, with every ``auto`` resolved: the content of ``config.json``."""
@@ -59,6 +72,11 @@ class Identity:
     window_overlap: int | None
     """Tokens; None, as the next, where a text has one window."""
     window_aggregate: str | None
+
+    @property
+    def labelling(self) -> Labelling:
+        """What makes predictions of logits."""
+        return Labelling(self.labels, self.multi_label, self.temperature, self.window_aggregate)
 
     @property
     def fingerprint(self) -> str:

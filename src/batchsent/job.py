@@ -23,12 +23,12 @@ from batchsent.digests import DigestCache
 from batchsent.directory import adopt, begin, require_free_names
 from batchsent.drift import DriftGate
 from batchsent.errors import (
-    BatchsentError,
     DriftError,
     IncompleteError,
     StoppedError,
     StorageError,
     VanishedError,
+    told,
     without_secrets,
 )
 from batchsent.identity import Identity
@@ -116,8 +116,8 @@ class _Job:
                 require_space(store, run.identity, [i for i in inspections if i.shard.name not in run.ledger.listed])
                 try:
                     job._score(run, inspections, reader, cluster, drift_gate)
-                except BatchsentError as error:
-                    self.report.end(_STATES.get(type(error), "failed"), str(error))
+                except Exception as error:
+                    self.report.end(_STATES.get(type(error), "failed"), without_secrets(told(error)))
                     raise
                 finally:
                     self.report.seconds = time.monotonic() - began
@@ -254,7 +254,7 @@ def _from_root(given: str) -> str:
     return named if is_object(named) else str(Path(named).absolute())
 
 
-_STATES: dict[type[BatchsentError], State] = {
+_STATES: dict[type[Exception], State] = {
     StoppedError: "stopped",
     IncompleteError: "not published",
     DriftError: "held back",

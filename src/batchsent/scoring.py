@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -124,24 +125,10 @@ class Scorer:
             model = self._loaded(source, device)
             began = time.monotonic() - self._run.report.scoring_seconds
             with showing(progress, self._run.report):
-                predicted = classify(
-                    self._counted(encoded_parts),
-                    model,
-                    label_count=len(identity.labels),
-                    multi_label=identity.multi_label,
-                    check=self._run.stop.check,
-                    temperature=identity.temperature,
-                )
+                predicted = classify(self._counted(encoded_parts), model, identity.labelling, self._run.stop.check)
                 for part, encoded, predictions in predicted:
                     self._run.report.count_classified(predictions)
-                    scored = restore(
-                        part,
-                        encoded,
-                        predictions,
-                        identity.labels,
-                        window_aggregate=identity.window_aggregate,
-                        multi_label=identity.multi_label,
-                    )
+                    scored = restore(part, encoded, predictions, identity.labelling)
                     commits.submit(self._commit, scored, began, progress)
                 commits.drain()
 
@@ -201,17 +188,11 @@ class Scorer:
 
     def _read_request(self, work: Work) -> ReadRequest:
         identity = self._run.identity
-        return ReadRequest(
-            shard=work.shard,
+        return replace(
+            ReadRequest.of_texts(work.shard, work.digest, identity),
             unit=work.unit,
-            digest=work.digest,
             done=work.done,
-            text_column=identity.text_column,
             kept=None if identity.keep_all else tuple(self._run.config.kept_columns()),
-            encoding=identity.encoding,
-            delimiter=identity.delimiter,
-            rows_per_part=identity.rows_per_part,
-            limit=identity.limit,
             layout=work.layout,
             parts=work.parts,
         )

@@ -390,6 +390,17 @@ def write_file(path: Path, data: bytes, *, replace: bool = True) -> None:
         posix.sync_directory(path.parent)
 
 
+def may_be_replaced(path: Path, *, by: bytes) -> bool:
+    """Whether nothing is at ``path``, or what begins like a file ``by`` which it is replaced: no reviews, by a slip."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(by)) in (b"", by)
+    except OSError:  # writing will say what is wrong
+        return True
+
+
 def _temporary_in(folder: Path) -> Path:
     """A name that no INPUT is read under."""
     return folder / f".{secrets.token_hex(8)}.tmp"

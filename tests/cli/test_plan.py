@@ -107,6 +107,12 @@ def test_errors_are_those_of_score(run: Run, dump: str, out: str) -> None:
     assert run("plan", dump, "--price-per-hour", "-1")[0] == 2
 
 
+def test_a_report_that_score_would_refuse_is_refused(run: Run, dump: str, tmp_path: Path) -> None:
+    code, table, err = run("plan", dump, "--report", str(tmp_path / "none/page.html"))
+    assert (code, table) == (2, "")
+    assert "none, for the report, is not a directory" in err
+
+
 def test_the_summary_says_how_far_off_the_plan_was(run: Run, dump: str, out: str) -> None:
     assert run("plan", dump)[0] == 0
     told = summary(run, dump, "--output", out)
@@ -155,6 +161,22 @@ def test_losing_the_cache_costs_that_line_alone(
     code, table, err = run("plan", dump)
     assert (code, "120 records" in table) == (0, True), err
     assert "the plan is not kept" in err
+
+
+def test_a_cache_that_must_not_be_looked_into_does_not_keep_a_run_from_publishing(
+    run: Run, dump: str, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where HOME is another user's."""
+    real = Path.exists
+
+    def exists(path: Path, **options: Any) -> bool:
+        if path.name == "plans":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert summary(run, dump, "--output", out) is None
+    assert (Path(out) / "_SUCCESS").exists()
 
 
 def test_old_plans_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, dump: str) -> None:

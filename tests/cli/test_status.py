@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from batchsent.reporting.run_report import RunReport
 from batchsent.reporting.status import FAILURES_SHOWN, manifest_lines
 from batchsent.shares import Share
 from batchsent.storage import LocalStore
+from faults.inline import KillAfter, KilledError
 from support import write_csv
 
 
@@ -226,6 +228,51 @@ def test_a_run_that_is_cut_off_in_the_middle(
     assert 8 <= committed < 18
 
 
+def test_a_shard_that_changed_between_two_runs_is_counted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], score: Callable[..., RunReport]
+) -> None:
+    write_csv(tmp_path / "in/a.csv", ["good film", "bad"] * 30)
+    write_csv(tmp_path / "in/b.csv", ["good film", "bad"] * 500)
+    with pytest.raises(KilledError):
+        score(tmp_path / "in", output=tmp_path / "out", progress=KillAfter(2))
+    write_csv(tmp_path / "in/a.csv", ["film"] * 70)
+    with pytest.raises(KilledError):
+        score(tmp_path / "in", output=tmp_path / "out", progress=KillAfter(2))
+    capsys.readouterr()
+    lines = status(tmp_path / "out", capsys)
+    assert lines["shards"] == "1 of 2 done", "a.csv as it is now"
+    assert int(lines["records"].partition(" ")[0]) % 50 == 20, "70 of it, and parts of 50 of b.csv"
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_the_pid_of_a_run_that_is_dead_is_not_said(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    as_if_unfinished(copied, state="running")
+    change_record(copied, pid=2**22 + 1)  # above the largest that Linux gives
+    with copied.lock():
+        assert status(copied.root, capsys)["state"] == "running: it has just begun"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("a review"), "failed: RuntimeError in test_status.py, line "),
+        (OSError(5, "Input/output error", "/dev/x"), "failed: /dev/x: Input/output error; expected a file system"),
+    ],
+)
+def test_an_error_of_any_kind_is_said(
+    error: Exception, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: Callable[..., RunReport]
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    with pytest.raises(type(error)):
+        score(write_csv(tmp_path / "a.csv", ["good"]), output=tmp_path / "out", load_model=fail)
+    capsys.readouterr()
+    state = status(tmp_path / "out", capsys)["state"]
+    assert state.startswith(says)
+    assert "a review" not in state
+
+
 # --- ranks
 
 
@@ -284,3 +331,19 @@ def test_ranks_of_an_earlier_input_are_not_counted(copied: LocalStore, capsys: p
     copied.publish_bytes(f"{RUNS}/99.json", json.dumps(later).encode())
     with copied.lock(Share(0, 2)):
         assert status(copied.root, capsys)["ranks"] == "running: 0; not begun: 1"
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_a_shard_that_several_ranks_found_finished_is_one(
+    copied: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_ranks(copied, "share done", "share done", kept_shard_count=1, kept_bytes=0)
+    assert status(copied.root, capsys)["shards"] == "1 of 2 done"
+
+
+@pytest.mark.parametrize("copied", ["failed"], indirect=True)
+def test_what_one_rank_alone_knows_is_said_of_all(copied: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    drift = {"baseline": "m.json", "limit": 0.1, "labels": 0.3, "confidence": 0.0, "lengths": 0.0}
+    (first, _) = as_ranks(copied, "held back", "share done", drift={})
+    copied.publish_bytes(f"{RUNS}/{first['run_id']}0.json", json.dumps(first | {"drift": drift}).encode())
+    assert status(copied.root, capsys)["drift"].startswith("labels 0.300")

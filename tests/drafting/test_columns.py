@@ -92,6 +92,7 @@ def test_the_label_is_what_is_named_so_rather_than_stars() -> None:
     assert guessed is not None
     assert guessed.name == "sentiment"
     assert guess_label(columns_of([survey(text("text"))])) is None
+    assert guess_label(columns_of([survey(number("stars", 5), number("stars", 5))])) is None, "no option can name it"
 
 
 @pytest.mark.parametrize(

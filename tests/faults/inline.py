@@ -84,7 +84,7 @@ def _tokenizing(
     yield ((part, encode(part.records.column(TEXT))) for part in parts)
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for a kill after a commit."""
 
 

@@ -155,7 +155,7 @@ def test_a_report_that_fails_is_one_warning(
 
 def test_one_that_is_there_is_replaced(cli: Cli, tmp_path: Path, tiny_model: Path) -> None:
     source, page = write_csv(tmp_path / "a.csv", ["good"]), tmp_path / "page.html"
-    page.write_text("the one before", encoding="utf-8")
+    page.write_text("<html>the one before</html>", encoding="utf-8")
     code, _, err = cli("score", source, "--output", tmp_path / "out", "--model", tiny_model, "--report", page)
     assert (code, "report" in err) == (0, False)
     assert "out published" in page_in(tmp_path).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -184,6 +185,21 @@ def test_a_run_that_was_killed_counts_what_is_committed(
     assert ("accuracy" in page.section("quality").text) == is_first_shard_done
 
 
+def test_what_was_published_before_is_still_there_while_more_is_scored(
+    score: Score, tmp_path: Path, reviews: Reviews, report: Report
+) -> None:
+    for index in range(3):
+        write_csv(tmp_path / f"in/{index}.csv", reviews(40))
+    score(tmp_path / "in", output=tmp_path / "out")
+    write_csv(tmp_path / "in/3.csv", reviews(120))
+    with pytest.raises(KilledError):
+        score(tmp_path / "in", output=tmp_path / "out", progress=KillAfter(1))
+    page = report(tmp_path / "out").text
+    assert re.search(r"records (170|220|240) in 4 shards, 1 not finished", page), (
+        "what was in work when it ended may be there"
+    )
+
+
 def test_a_run_in_flight(scored: Path, tmp_path: Path, report: Report) -> None:
     store = LocalStore(shutil.copytree(scored, tmp_path / "out"))
     with store.lock():
@@ -252,6 +268,18 @@ def test_ranks_that_are_not_done(score: Score, tmp_path: Path, reviews: Reviews,
         write_csv(tmp_path / f"in/{index}.csv", reviews(60))
     score(tmp_path / "in", output=tmp_path / "out", share=Share(0, 2))
     assert "Ranks: share done: 0; not begun: 1" in report(tmp_path / "out").text
+
+
+def test_a_shard_that_failed_in_one_rank_is_named(
+    score: Score, tmp_path: Path, reviews: Reviews, report: Report
+) -> None:
+    for index in range(3):
+        write_csv(tmp_path / f"in/{index}.csv", reviews(60))
+    (tmp_path / "in/3.csv").write_text('text\n"it never ends\n')
+    for rank in range(2):
+        with contextlib.suppress(IncompleteError):
+            score(tmp_path / "in", output=tmp_path / "out", share=Share(rank, 2))
+    assert report(tmp_path / "out").section("failed").rows[1][0] == "3.csv"
 
 
 # --- drift
@@ -412,10 +440,13 @@ def test_its_place_if_none_is_named(scored: Path, tmp_path: Path, cli: Cli, monk
     require_self_contained(Page.at(tmp_path / "scored-report.html"))
 
 
-@pytest.mark.parametrize("place", ["missing/page.html", "folder", "OUT/page.html", "OUT/_batchsent/page.html"])
+@pytest.mark.parametrize(
+    "place", ["missing/page.html", "folder", "reviews.csv", "OUT/page.html", "OUT/_batchsent/page.html"]
+)
 def test_places_that_it_cannot_have(scored: Path, tmp_path: Path, report: Report, place: str) -> None:
     out = Path(shutil.copytree(scored, tmp_path / "OUT"))
     (tmp_path / "folder").mkdir()
+    write_csv(tmp_path / "reviews.csv", ["good"])
     before = sorted(out.rglob("*"))
     with pytest.raises(UsageError):
         report(out, output=str(tmp_path / place))

@@ -98,6 +98,14 @@ def test_an_unfinished_night_is_mailed_when_it_is_the_third_in_a_row(night: Nigh
     assert ", 4 nights in a row." in night(f"exit {code}").stderr
 
 
+def test_a_night_that_cannot_be_counted_is_mailed(night: Night, place: Path) -> None:
+    """As on a full disk, where no number can be kept."""
+    (place / "logs/reviews.unfinished-nights").mkdir(parents=True)
+    error = night("exit 75").stderr
+    assert error.startswith("reviews ended with exit code 75 on ")
+    assert "nights in a row" not in error
+
+
 def test_nights_do_not_pile_up_and_a_killed_script_leaves_the_lock_to_batchsent(night: Night, place: Path) -> None:
     job = place / "jobs/reviews.toml"
     program = place / ".venv/bin/batchsent"

@@ -26,8 +26,6 @@ FOLDER = ROOT / "jobs/kubernetes"
 JOBS = ["job", "indexed-job", "cronjob"]
 STOP_SECONDS = 10
 """In which a run that is asked to stop has stopped, by the contract."""
-DRIFT_GATE = 4
-"""Of the contract; no error has it before there is a drift gate."""
 
 Document = dict[str, Any]
 
@@ -121,7 +119,7 @@ def kinds(root: type[errors.BatchsentError]) -> Iterator[type[errors.BatchsentEr
 @pytest.mark.parametrize("name", JOBS)
 def test_the_failure_policy_knows_every_exit_code_once(name: str) -> None:
     by_signal = {errors.StoppedError(number).exit_code for number in (signal.SIGINT, signal.SIGTERM)}
-    codes = {kind.exit_code for kind in kinds(errors.BatchsentError)} | by_signal | {DRIFT_GATE}
+    codes = {kind.exit_code for kind in kinds(errors.BatchsentError)} | by_signal
     assert sorted(named_codes(name)) == sorted(codes)
     for code in by_signal:
         assert action(name, code) == "Ignore"

@@ -17,7 +17,7 @@ from batchsent.errors import InputError, ModelError, UsageError
 from batchsent.plan import places
 from batchsent.plan.results import Plan, Texts
 from batchsent.reporting.run_report import RunReport
-from support import WORDS, write_csv
+from support import WORDS, make_bert, write_csv
 
 MakePlan = Callable[..., Plan]
 Score = Callable[..., RunReport]
@@ -221,7 +221,27 @@ def test_an_input_without_texts(plan: MakePlan, score: Score, tmp_path: Path, te
     report = score(tmp_path / "in", output=tmp_path / "out")
     assert texts_of(found).record_count.expected == report.totals["record_count"] == 2 * len(texts)
     assert (texts_of(found).pass_count, texts_of(found).token_count) == (0, 0)
+    assert texts_of(found).rejected_share == bool(texts)
+    assert (texts_of(found).duplicate_share, texts_of(found).padding_share) == (0, 0)
     assert found.stage_seconds["forward"] == 0
+
+
+def test_a_baseline_of_other_labels_is_refused(plan: MakePlan, score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    path, model = write_csv(tmp_path / "r.csv", reviews(5)), make_bert(tmp_path / "three", labels=("A", "B", "C"))
+    score(path, output=tmp_path / "out", model=str(model))
+    with pytest.raises(UsageError, match="is of a model with the labels A, B, C"):
+        plan(path, baseline=str(tmp_path / "out/_batchsent/manifest.json"))
+
+
+def test_an_audit_that_is_still_to_be_made_is_something_to_do(
+    plan: MakePlan, score: Score, tmp_path: Path, reviews: Reviews
+) -> None:
+    path, out = write_csv(tmp_path / "r.csv", reviews(5)), tmp_path / "out"
+    score(path, output=out)
+    assert plan(path, output=out).is_done
+    assert not plan(path, output=out, audit=3).is_done
+    score(path, output=out, audit=3)
+    assert plan(path, output=out, audit=3).is_done
 
 
 def test_what_score_refuses_is_refused(plan: MakePlan, tmp_path: Path) -> None:
@@ -236,6 +256,10 @@ def test_what_score_refuses_is_refused(plan: MakePlan, tmp_path: Path) -> None:
         plan(path, max_length=4_096)
     with pytest.raises(UsageError, match=r"r\.csv cannot be written"):
         plan(path, output=path)
+    with pytest.raises(UsageError, match=r"--baseline nowhere\.json cannot be read"):
+        plan(path, baseline="nowhere.json", max_drift=0.1)
+    with pytest.raises(UsageError, match="none is not a directory"):
+        plan(path, metrics_file=str(tmp_path / "none/m.prom"))
     out.mkdir()
     write_parquet(out / "r.parquet", ["mine"])
     with pytest.raises(UsageError, match="is not batchsent's"):

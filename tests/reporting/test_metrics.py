@@ -189,14 +189,23 @@ def test_a_run_that_fails_says_so_and_keeps_when_one_succeeded(
     assert value(again, "shards", state="kept") == 1
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"no metrics", b"", b"up 1\n# EOF\n"])
-def test_what_stood_there_before_may_be_anything(
+@pytest.mark.parametrize("content", [b"#\xff", b"# no metrics", b"", b"# TYPE up gauge\nup 1\n# EOF\n"])
+def test_what_stood_there_before_may_be_any_metrics(
     score: Score, tmp_path: Path, reviews: Reviews, content: bytes
 ) -> None:
     (tmp_path / "m.prom").write_bytes(content)
     with pytest.raises(InputError):
         score(tmp_path / "nothing.csv", output=tmp_path / "out", metrics_file=str(tmp_path / "m.prom"))
     assert value(read(tmp_path / "m.prom"), "last_success_timestamp_seconds") is None
+
+
+def test_reviews_are_not_replaced_by_metrics(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    path = write_csv(tmp_path / "r.csv", reviews(5))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"r\.csv is there and holds no metrics; expected a new file"):
+        score(path, output=tmp_path / "out", metrics_file=str(path))
+    assert path.read_bytes() == before
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_no_file_can_be_is_said_before_the_work(
@@ -289,3 +298,11 @@ def test_no_password_of_a_uri_is_in_it(tmp_path: Path) -> None:
     text = (tmp_path / "m.prom").read_text()
     assert "secret" not in text
     assert "s3://bucket/out" in text
+
+
+def test_a_run_with_nothing_to_do_is_all_done(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    path, file = write_csv(tmp_path / "r.csv", reviews(5)), tmp_path / "m.prom"
+    for _ in range(2):
+        score(path, output=tmp_path / "out", metrics_file=str(file))
+        assert value(read(file), "progress_ratio") == 1
+        assert value(read(file), "input_done_bytes") == path.stat().st_size

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent import schema
+from batchsent.identity import Labelling
 from batchsent.records import EncodedTexts, Part, Position, Shard, TokenBatch
 from batchsent.stages.batcher import batch_part
 from batchsent.stages.classifier import Logits, classify
@@ -65,12 +66,13 @@ def test_every_record_gets_its_own_prediction(
     part = Part(SHARD, "u", 0, read_records(of_record), Position(len(records)), is_last=True)
     # The same part three times: what one leaves in flight must not get into the next.
     model = SumModel(memory, in_flight)
-    parts = classify([(part, encoded)] * 3, model, label_count=3, multi_label=multi_label, check=lambda: None)
+    labelling = Labelling(LABELS, multi_label)
+    parts = classify([(part, encoded)] * 3, model, labelling, lambda: None)
     (_, _, predictions), *others = parts
     for _, _, other in others:
         np.testing.assert_array_equal(other.probabilities, predictions.probabilities)
         assert other.failures == predictions.failures
-    table = restore(part, encoded, predictions, LABELS).table
+    table = restore(part, encoded, predictions, labelling).table
     assert table.num_rows == len(records)
     assert table.column("kept.id").to_pylist() == list(range(len(records)))
     for row, text in zip(table.to_pylist(), of_record.tolist(), strict=True):
@@ -109,15 +111,9 @@ def test_the_windows_of_a_text_become_one_prediction(
     )
     part = Part(SHARD, "u", 0, read_records(of_record), Position(len(texts)), is_last=True)
     model = SumModel(10, 1)
-    [(_, _, predictions)] = classify(
-        [(part, encoded)],
-        model,
-        label_count=3,
-        multi_label=multi_label,
-        check=lambda: None,
-        temperature=temperature,
-    )
-    found = restore(part, encoded, predictions, LABELS, window_aggregate=aggregate, multi_label=multi_label).table
+    labelling = Labelling(LABELS, multi_label, temperature, aggregate)
+    [(_, _, predictions)] = classify([(part, encoded)], model, labelling, lambda: None)
+    found = restore(part, encoded, predictions, labelling).table
     ends = np.cumsum(counts).tolist()
     for row, end, windows in zip(found.to_pylist(), ends, texts, strict=True):
         own = ids[end - len(windows) : end]

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from batchsent import __version__
 from batchsent.cli import completion
 from batchsent.cli.help import Group, write_sections
-from batchsent.errors import BatchsentError, without_secrets
+from batchsent.errors import exit_code_of, told, without_secrets
 from batchsent.suggestions import did_you_mean
 
 TASKS = SCORE, LOOK, MODELS, MACHINE = ("Score data", "See what happened", "Models", "Machine and shell")
@@ -120,8 +120,6 @@ def explained(error: Exception) -> tuple[int, str]:
 
 def _explained(error: Exception) -> tuple[int, str]:
     match error:
-        case BatchsentError():
-            return error.exit_code, str(error)
         case click.Abort():
             return 130, "stopped by SIGINT"
         case click.NoSuchOption() if error.ctx is not None:
@@ -131,22 +129,11 @@ def _explained(error: Exception) -> tuple[int, str]:
             context = getattr(error, "ctx", None)
             see = f"; see '{context.command_path} --help'" if context else ""
             return 2, " ".join(error.format_message().split()).removesuffix(".") + see
-        case PermissionError():
-            return 2, f"{_place(error)} is not this user's to read or write; expected access; change its permissions"
-        case OSError():
-            return 75, f"{_place(error)}: {error.strerror or error}; expected a file system that answers; run again"
         case _:
-            # Not its message, which may quote a review.
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            found = f"{type(error).__name__} in {os.path.basename(at.filename)}, line {at.lineno}"  # noqa: PTH119
-            return 1, f"{found}; this is a bug; run again with --debug and report what it prints"
+            return exit_code_of(error), told(error)
 
 
 def _no_such_option(name: str, context: click.Context) -> str:
     known = [option for parameter in context.command.get_params(context) for option in parameter.opts]
     remedy = did_you_mean(name, [option for option in known if option.startswith("--")], "leave it out")
     return f"{context.command_path} has no option {name}; expected one of '{context.command_path} --help'; {remedy}"
-
-
-def _place(error: OSError) -> str:
-    return str(error.filename or "a file")

@@ -8,6 +8,7 @@ import click
 
 from batchsent.cli.arguments import inputs_argument, option
 from batchsent.cli.help import Command
+from batchsent.cli.lines import echo_lines
 from batchsent.cli.options import options_of
 from batchsent.training.recipe import FinetuneConfig
 
@@ -45,10 +46,7 @@ def command(inputs: tuple[str, ...], output: str | None, **options: Any) -> None
     logs.configure("text", "", quiet=config.progress == "none")
     finished = finetune(config, stop=stop)
     if config.progress != "none":
-        lines = _lines(finished, config.output)
-        width = max(len(name) for name, _ in lines)
-        for name, value in lines:
-            click.echo(f"{name:>{width}}  {value}".rstrip())
+        echo_lines(_lines(finished, config.output))
 
 
 def _lines(finished: Finished, output: str) -> list[tuple[str, str]]:

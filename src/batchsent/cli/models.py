@@ -8,6 +8,7 @@ import click
 
 from batchsent.cli.arguments import models, option
 from batchsent.cli.help import Command, Group
+from batchsent.cli.lines import echo_lines
 from batchsent.cli.options import options_named
 from batchsent.options import MODEL
 
@@ -57,10 +58,7 @@ def show(model: str, revision: str | None, text: str | None, **asked: Any) -> No
     if text is not None:
         _print_walk(source, answers, encoder, text)
         return
-    lines = model_lines(source, answers)
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        click.echo(f"{name:>{width}}  {value}")
+    echo_lines(model_lines(source, answers))
 
 
 @command.command(name="lock", cls=Command, short_help="The lines of a job file that pin a model.")

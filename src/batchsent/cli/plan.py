@@ -8,6 +8,7 @@ import click
 
 from batchsent.cli.arguments import inputs_argument, option
 from batchsent.cli.help import Command
+from batchsent.cli.lines import echo_lines
 from batchsent.cli.options import options_of
 from batchsent.config import NOWHERE, ScoreConfig
 
@@ -48,12 +49,14 @@ def run(config: ScoreConfig, price_per_hour: float | None = None, *, as_json: bo
     stop = StopSignal()
     stop.install()  # before the seconds that importing the rest may take
 
+    from batchsent.html_report.config import ReportConfig
     from batchsent.plan.remembered import remember
     from batchsent.plan.run import make_plan
     from batchsent.plan.table import plan_lines
     from batchsent.reporting import logs
 
     logs.configure(config.log_format, logs.new_run_id(), quiet=config.progress == "none")
+    ReportConfig.of_run(config)  # as the run would, before it does anything
     plan = make_plan(config, stop.check)
     remember(plan)
     if as_json:
@@ -62,6 +65,4 @@ def run(config: ScoreConfig, price_per_hour: float | None = None, *, as_json: bo
         price = {} if price_per_hour is None else {"cost": plan.device_hours * price_per_hour}
         click.echo(json.dumps(plan.to_dict() | price, indent=1, ensure_ascii=False))
         return
-    lines = plan_lines(plan, price_per_hour)
-    width = max(len(name) for name, _ in lines)
-    click.echo("\n".join(f"{name:>{width}}  {value}" for name, value in lines))
+    echo_lines(plan_lines(plan, price_per_hour))

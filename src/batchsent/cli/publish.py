@@ -6,6 +6,7 @@ import click
 
 from batchsent.cli.arguments import directory_argument, option
 from batchsent.cli.help import Command
+from batchsent.cli.lines import echo_lines
 
 
 @click.command(name="publish", cls=Command)
@@ -34,6 +35,4 @@ def command(directory: str, accept_drift: bool) -> None:
             f"see 'batchsent status {directory}', then pass --accept-drift",
         )
     report = accept(open_store(place(directory, "DIR")))
-    lines = summary_lines(report, directory)
-    width = max(len(name) for name, _ in lines)
-    click.echo("\n".join(f"{name:>{width}}  {value}" for name, value in lines))
+    echo_lines(summary_lines(report, directory))

@@ -13,6 +13,7 @@ import click
 
 from batchsent.cli.arguments import inputs_argument, option
 from batchsent.cli.help import Command
+from batchsent.cli.lines import echo_lines
 from batchsent.cli.options import options_of
 from batchsent.config import ScoreConfig
 
@@ -122,7 +123,4 @@ def _print_summary(report: Any, config: ScoreConfig) -> None:
         return
     from batchsent.reporting.summary import summary_lines
 
-    lines = summary_lines(report, config.output)
-    width = max(len(name) for name, _ in lines)
-    # At once: those of several ranks may meet on one terminal.
-    click.echo("\n".join(f"{name:>{width}}  {value}" for name, value in lines))
+    echo_lines(summary_lines(report, config.output))

@@ -6,6 +6,7 @@ import click
 
 from batchsent.cli.arguments import directory_argument
 from batchsent.cli.help import Command
+from batchsent.cli.lines import echo_lines
 
 
 @click.command(name="status", cls=Command)
@@ -26,7 +27,4 @@ def command(directory: str) -> None:
     from batchsent.stores import open_store
 
     store = open_store(place(directory, "DIR"))
-    lines = status_lines(store, recorded_identity(store))
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        click.echo(f"{name:>{width}}  {value}")
+    echo_lines(status_lines(store, recorded_identity(store)))

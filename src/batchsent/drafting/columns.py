@@ -60,7 +60,7 @@ class Seen:
     @property
     def is_label(self) -> bool:
         """Whether it may hold the true labels."""
-        return _plain(self.name) in LABEL_NAMES and self.distinct_count <= _MOST_LABELS
+        return not self.is_repeated and _plain(self.name) in LABEL_NAMES and self.distinct_count <= _MOST_LABELS
 
     @property
     def is_id(self) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Self
 
+from batchsent.config import ScoreConfig
 from batchsent.errors import UsageError
 from batchsent.labels import parse_map
 from batchsent.objects.uris import is_object
 from batchsent.stages.planner import local_path, place
+from batchsent.storage import may_be_replaced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,15 @@ class ReportConfig:
     """As ``--map`` of ``evaluate``: which values of the label column mean which label."""
     include_text: bool = False
     """Show what rejected rows hold."""
+
+    @classmethod
+    def of_run(cls, config: ScoreConfig) -> Self | None:
+        """What ``score --report`` asks for, if it does. Raises UsageError as :meth:`require_place`."""
+        if config.report is None:
+            return None
+        page = cls(directory=config.output, output=config.report, baseline=config.baseline)
+        page.require_place()
+        return page
 
     def __post_init__(self) -> None:
         if self.output == "":
@@ -48,6 +60,8 @@ class ReportConfig:
             raise UsageError(f"the report {path} is a directory", "a file", "name a file in it")
         if not path.parent.is_dir():
             raise UsageError(f"{path.parent}, for the report, is not a directory", "one that exists", "make it first")
+        if not may_be_replaced(path, by=b"<"):
+            raise UsageError(f"the report {path} is there and is no HTML page", "a new file", "choose another")
         if isinstance(directory, Path) and path.parent.resolve().is_relative_to(directory):
             raise UsageError(
                 f"the report {path} is in {directory}, among the results",

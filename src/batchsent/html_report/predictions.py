@@ -34,15 +34,15 @@ def label_shares(findings: Findings, baseline: dict[str, Any] | None) -> list[La
     shares = []
     for label in labels:
         count = counts.get(label, 0)
-        before = None if baseline is None else baseline["label_counts"].get(label, 0)
+        before = 0 if baseline is None else baseline["label_counts"].get(label, 0)
         shares.append(
             LabelShare(
                 label=label,
                 count=count,
                 share=count / rows if rows else 0.0,
                 text=percent(count, rows),
-                baseline_share=None if baseline is None or before is None else before / max(1, baseline["row_count"]),
-                baseline_text="" if baseline is None or before is None else percent(before, baseline["row_count"]),
+                baseline_share=None if baseline is None else before / max(1, baseline["row_count"]),
+                baseline_text="" if baseline is None else percent(before, baseline["row_count"]),
             )
         )
     return shares

@@ -91,10 +91,7 @@ def run_reported(
     It is written where somebody may look: also of a run that ends with exit 3 or 4, but not of one that was stopped or
     could not work, and of several ranks by the one that publishes, or finds that nothing may be published.
     """
-    page = None
-    if config.report is not None:
-        page = ReportConfig(directory=config.output, output=config.report, baseline=config.baseline)
-        page.require_place()
+    page = ReportConfig.of_run(config)
     report, stop = report or RunReport(), stop or StopSignal()
     try:
         run_job(config, progress=progress, stop=stop, report=report, share=share)

@@ -23,6 +23,7 @@ from batchsent.directory import recorded_identity
 from batchsent.distributions import CONFIDENCE_EDGES, LENGTH_EDGES, histogram
 from batchsent.errors import TemporaryError
 from batchsent.identity import Identity
+from batchsent.reporting.committed import UNREADABLE, finished_shards, read_committed
 from batchsent.reporting.ranks import recorded_runs
 from batchsent.reporting.run_report import RunReport
 from batchsent.reporting.standing import Standing, standing_of
@@ -105,22 +106,14 @@ def find(store: Store, check: Callable[[], None] = lambda: None) -> Findings:
 
 
 def _committed(store: Store, identity: Identity, check: Callable[[], None]) -> tuple[Manifest, dict[str, Any], int]:
-    """The finished shards, what is committed in all, and how many rejects of it are not of a finished shard."""
-    entries: list[ShardEntry] = []
-    counts = _PartCounts()
-    for unit in sorted(checkpoint.units(store)):
+    """The finished shards, what is there in all, and how many rejects of it are not of a finished shard."""
+    committed, counts = read_committed(store, check), _PartCounts()
+    for name in committed.open_parts:
         check()
-        entry = checkpoint.load_entry(store, unit)
-        if entry is not None:
-            entries.append(entry)
-            continue
-        names = [name for name in store.list(f"{checkpoint.PARTS}/{unit}") if name.endswith(".parquet")]
-        # Two files of one index come of an out-of-memory split; one of them counts.
-        for name in {name.partition("-")[0]: name for name in reversed(names)}.values():
-            # One that has just been removed, or is damaged, does not count; the next run sees to it.
-            with contextlib.suppress(OSError, pa.ArrowException, KeyError):
-                counts.add(store, f"{checkpoint.PARTS}/{unit}/{name}")
-    manifest = Manifest(identity.fingerprint, tuple(sorted(entries, key=lambda entry: entry.shard)))
+        with contextlib.suppress(*UNREADABLE):
+            counts.add(store, name)
+    finished = finished_shards(store, identity, committed)
+    manifest = Manifest(identity.fingerprint, tuple(finished[name] for name in sorted(finished)))
     return manifest, counts.added_to(manifest.totals()), counts.rejects.total()
 
 

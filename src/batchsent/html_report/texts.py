@@ -119,15 +119,9 @@ def _rows(
     """The text column, by the reader and its limit on memory; '' where it holds no text."""
     with ReaderProcess(check) as reader:
         for reject in rejects:
-            request = ReadRequest(
-                shard=shard,
-                unit="",
-                digest=digest,
+            request = replace(
+                ReadRequest.of_texts(shard, digest, identity),
                 done={0: (Position(reject.row_index), False)},
-                text_column=identity.text_column,
-                kept=(),
-                encoding=identity.encoding,
-                delimiter=identity.delimiter,
                 rows_per_part=1,
                 limit=reject.row_index + 1,
             )

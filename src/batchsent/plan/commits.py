@@ -85,16 +85,7 @@ def _seconds(part: Part, texts: EncodedTexts, store: Store, identity: Identity) 
     encoded = batch_part(texts, batch_tokens=identity.batch_tokens, special_token_count=0)
     shape = (int(encoded.window_counts.sum()), len(identity.labels))
     predictions = Predictions(np.full(shape, 1 / shape[1], np.float32), {}, 0.0, 0, 0)
-    restoring, scored = _timed(
-        lambda: restore(
-            part,
-            encoded,
-            predictions,
-            identity.labels,
-            window_aggregate=identity.window_aggregate,
-            multi_label=identity.multi_label,
-        )
-    )
+    restoring, scored = _timed(lambda: restore(part, encoded, predictions, identity.labelling))
     return restoring, *_commit_seconds(scored, store, identity)
 
 

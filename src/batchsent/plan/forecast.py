@@ -78,8 +78,8 @@ class Forecast:
         uncounted = records - self._counted_rows
         low, high = (records, records) if is_exact else (records - spread * uncounted, records + spread * uncounted)
         lengths, weights, truncated = self._records()
-        scorable, total = float(weights.sum()) or 1.0, self._sum("record_count") or 1.0
-        positions = sum(p.stretch.weight * (int(p.lengths.sum()) + p.padding_count) for p in self._parts) or 1.0
+        scorable, texts = float(weights.sum()) or 1.0, self._sum("text_count")
+        positions = sum(p.stretch.weight * (int(p.lengths.sum()) + p.padding_count) for p in self._parts)
         tokens = sum(p.stretch.weight * int(p.lengths.sum()) for p in self._parts)
         encoded_tokens = sum(p.stretch.weight * sum(map(len, p.stretch.encoded.ids)) for p in self._parts) or 1.0
         unknown = sum(p.stretch.weight * p.stretch.encoded.unknown_token_count for p in self._parts)
@@ -90,11 +90,11 @@ class Forecast:
             token_count=tokens,
             mean_tokens=float(lengths @ weights) / scorable,
             length_counts=tuple(np.rint(counts).astype(int).tolist()),
-            rejected_share=1 - self._sum("text_count") / total,
+            rejected_share=_missing_share(texts, self._sum("record_count")),
             truncated_share=float(truncated @ weights) / scorable,
-            duplicate_share=1 - self._sum("distinct_count") / (self._sum("text_count") or 1.0),
+            duplicate_share=_missing_share(self._sum("distinct_count"), texts),
             unknown_token_share=unknown / encoded_tokens,
-            padding_share=1 - tokens / positions,
+            padding_share=_missing_share(tokens, positions),
             part_count=round(self.part_count),
             pass_count=round(sum(part.stretch.weight * len(part.ends) for part in self._parts)),
         )
@@ -208,10 +208,8 @@ def expected_seconds(stages: dict[str, float], startup: float, machine: Machine,
     return Between(startup + work, low, startup * (1 + STARTUP_ERROR) + work * (1 + error))
 
 
-def slowest(stages: dict[str, float], machine: Machine) -> str:
-    """The stage that the others wait for."""
-    lanes = {**stages, "tokenizing": stages["tokenizing"] / machine.tokenizer_count}
-    return max(lanes, key=lambda name: lanes[name])
+def _missing_share(there: float, whole: float) -> float:
+    return 1 - there / whole if whole else 0.0
 
 
 def _weighted(parts: list[Batched], remainders: list[Remainder]) -> list[Batched]:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batchsent.config import ScoreConfig
 from batchsent.engines.encoding import make_encoder
 from batchsent.identity import Identity
 from batchsent.machine import peak_memory_bytes
 from batchsent.models import loading
-from batchsent.models.resolution import ModelSource
 from batchsent.plan.commits import NO_COMMITS, CommitCosts, measure_commits
 from batchsent.plan.passes import Batched, PassCosts, batched, measure_passes
 from batchsent.plan.places import Place
 from batchsent.plan.results import Memory
 from batchsent.plan.sample import Stretch, read_stretches
+from batchsent.plan.setup import Setup
 from batchsent.schema import TEXT
-from batchsent.scoring import LoadModel, tokenizer_count
+from batchsent.scoring import tokenizer_count
 from batchsent.stages.reader import ReaderProcess
 
 if TYPE_CHECKING:
@@ -49,29 +47,21 @@ class Measured:
     """Shards that could not be read, and why."""
 
 
-def measure(
-    places: list[Place],
-    reader: ReaderProcess,
-    config: ScoreConfig,
-    identity: Identity,
-    on: tuple[str, ModelSource],
-    check: Callable[[], None],
-    load_model: LoadModel | None,
-) -> Measured:
-    """``on`` is the device, and the model that is loaded onto it."""
-    device, source = on
+def measure(places: list[Place], reader: ReaderProcess, setup: Setup) -> Measured:
+    """Try it with the records at ``places``."""
+    identity, device, source, check = setup.identity, setup.device, setup.source, setup.check
     failures: dict[str, str] = {}
     began = time.perf_counter()
     encoder = make_encoder(source.directory, identity)
     made = time.perf_counter() - began
     stretches = []
-    for stretch in read_stretches(places, reader, encoder, config, identity, failures):
+    for stretch in read_stretches(places, reader, encoder, setup.config, identity, failures):
         check()
         stretches.append(stretch)
     tokenizer_bytes = peak_memory_bytes()
     parts = [batched(stretch, identity, encoder.special_token_count) for stretch in stretches]
     began = time.perf_counter()
-    load = load_model or partial(loading.load_model, check=check)
+    load = setup.load_model or partial(loading.load_model, check=check)
     model = load(identity, source.directory, device)
     loaded = time.perf_counter() - began
     passes = measure_passes(parts, model, identity, check)
@@ -79,7 +69,7 @@ def measure(
         job_bytes=peak_memory_bytes(),
         reader_bytes=peak_memory_bytes(reader.pid),
         tokenizer_bytes=tokenizer_bytes,
-        tokenizer_count=tokenizer_count(config, device),
+        tokenizer_count=tokenizer_count(setup.config, device),
         device_bytes=_device_bytes(device),
     )
     return Measured(

@@ -170,14 +170,7 @@ def _segment_seconds(
     encoded = [_encoded([part.batch(index) for part, index in segment]) for segment in segments]
     stand_in: Part = segments[0][0][0].stretch.part
     began = time.perf_counter()
-    classified = classify(
-        ((stand_in, part) for part in encoded),
-        model,
-        label_count=len(identity.labels),
-        multi_label=identity.multi_label,
-        check=check,
-        temperature=identity.temperature,
-    )
+    classified = classify(((stand_in, part) for part in encoded), model, identity.labelling, check)
     return np.diff([began, *(time.perf_counter() for _ in classified)])
 
 

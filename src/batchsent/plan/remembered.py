@@ -58,7 +58,7 @@ def remember(plan: Plan) -> None:
         for name in _oldest(store):
             store.remove(name)
         store.publish_bytes(f"{plan.key}.json", json.dumps(content).encode())
-    except BatchsentError as error:
+    except (BatchsentError, OSError) as error:
         log.warning("the plan is not kept, so that the run's summary will not say how far off it was (%s)", error)
 
 
@@ -77,10 +77,13 @@ def planned_for(
     A rank does a share of what was planned, so there is nothing to compare.
     """
     content: Any = None
-    store = LocalStore(cache_directory() / _FOLDER)
-    if not share.is_whole or not report.device or not store.root.exists():
+    if not share.is_whole or not report.device:
         return {}
+    # The cache may be a folder that this user must not even look into; the run is done, and shall be published.
     with contextlib.suppress(BatchsentError, OSError, ValueError):
+        store = LocalStore(cache_directory() / _FOLDER)
+        if not store.root.exists():
+            return {}
         key = plan_key(identity, config, report.device, shards)
         content = json.loads(store.read_bytes(f"{key}.json") or b"null")
     if not isinstance(content, dict) or content.pop("kept_bytes", None) != report.kept_bytes:

@@ -130,7 +130,7 @@ class Plan:
     """There; None where it is not known."""
     sample: Sample = Sample()
     is_published: bool = False
-    """``_SUCCESS`` is there, for shards of just these names."""
+    """``_SUCCESS`` is there, for shards of just these names, and as many rows as asked for were audited."""
     is_held: bool = False
     """A run is at DIR now."""
     load: float = 0.0
@@ -139,6 +139,9 @@ class Plan:
     """Processors that a run may use."""
     replicas: tuple[int, ...] = ()
     """How many devices were asked for: one number, or the fewest and the most."""
+
+    audit: int = 0
+    """Rows that will be scored again, which is not in ``seconds``."""
 
     @property
     def is_done(self) -> bool:

@@ -15,19 +15,23 @@ from functools import partial
 from pathlib import Path
 
 from batchsent import machine
-from batchsent.checkpoint import is_published
+from batchsent.checkpoint import is_published, load_manifest
 from batchsent.config import NOWHERE, ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.directory import HashFile, adopt, decide, require_free_names
+from batchsent.drift import DriftGate
 from batchsent.errors import SettingsChangedError, UsageError
 from batchsent.identity import Identity
-from batchsent.models.resolution import ModelSource, sha256_of
+from batchsent.models.resolution import sha256_of
 from batchsent.plan.kept import KeptWork, Remainder, fresh_remainder
 from batchsent.plan.remembered import plan_key
 from batchsent.plan.results import Between, Kept, Plan
+from batchsent.plan.setup import Setup
 from batchsent.preparation import inspect_shards, needed_bytes, require_space
 from batchsent.records import Inspection
+from batchsent.reporting.metrics import metrics_path
 from batchsent.scoring import LoadModel, device_and_model, tokenizer_count
+from batchsent.shares import ALONE
 from batchsent.stages.planner import place, plan_shards
 from batchsent.stages.reader import ReaderProcess
 from batchsent.stores import Store, open_store
@@ -47,6 +51,9 @@ def make_plan(
     began, load = time.perf_counter(), os.getloadavg()[0]
     store = None if config.output == NOWHERE else _existing(open_store(place(config.output, "--output")))
     shards = plan_shards(config.inputs, NOWHERE if store is None else store.root)
+    drift_gate = DriftGate.of(config)
+    if config.metrics_file is not None:
+        metrics_path(config.metrics_file, ALONE)
     digests = None if store is None else DigestCache(store, check)
     hash_file = sha256_of if digests is None else digests.of_model
     recorded = None if store is None else _recorded(store, config, hash_file)
@@ -57,6 +64,8 @@ def make_plan(
         decide_now = partial(decide, config, hash_file, check, input_bytes=input_bytes)
         identity, decided = (recorded, 0.0) if recorded is not None else _decided(decide_now, config.device)
         began = time.perf_counter()
+        if drift_gate is not None:
+            drift_gate.require_labels(identity.labels)
         device, source = device_and_model(identity, config, hash_file)
         prepared += decided + time.perf_counter() - began
         kept = None
@@ -65,11 +74,12 @@ def make_plan(
             new = [inspection for inspection in inspections if inspection.shard.name not in kept.listed]
             require_free_names(store, [inspection.shard for inspection in new])
             require_space(store, identity, new)
-        work = _Work(config, identity, device, source, store, inspections, kept if recorded is not None else None)
+        setup = Setup(config, identity, device, source, check, load_model)
+        work = _Work(setup, store, inspections, kept if recorded is not None else None)
         plan = work.settings(prepared, load)
         if all(remainder.is_finished for remainder in work.remainders):
             return plan
-        return work.forecast(plan, reader, check, load_model)
+        return work.forecast(plan, reader)
 
 
 def _recorded(store: Store, config: ScoreConfig, hash_file: HashFile) -> Identity | None:
@@ -114,20 +124,10 @@ def _decided(decide_now: Callable[[], Identity], device: str) -> tuple[Identity,
 class _Work:
     """All that a run knows before it scores, and what it would make of it."""
 
-    def __init__(
-        self,
-        config: ScoreConfig,
-        identity: Identity,
-        device: str,
-        source: ModelSource,
-        store: Store | None,
-        inspections: list[Inspection],
-        kept: KeptWork | None,
-    ) -> None:
+    def __init__(self, setup: Setup, store: Store | None, inspections: list[Inspection], kept: KeptWork | None) -> None:
         """``kept`` is the look into what an earlier run has left; None where there was none."""
-        self._config, self._identity = config, identity
-        self._device, self._source = device, source
-        self._store, self._inspections, self._kept = store, inspections, kept
+        self._setup, self._store, self._inspections, self._kept = setup, store, inspections, kept
+        identity = setup.identity
         readable = [inspection for inspection in inspections if inspection.error is None]
         if kept is None:
             self.remainders = [fresh_remainder(inspection, identity, is_hashed=False) for inspection in readable]
@@ -139,14 +139,15 @@ class _Work:
 
         ``load`` is how busy the machine was before.
         """
-        identity, shards = self._identity, [inspection.shard for inspection in self._inspections]
+        setup, identity = self._setup, self._setup.identity
+        shards = [inspection.shard for inspection in self._inspections]
         return Plan(
-            key=plan_key(identity, self._config, self._device, shards),
+            key=plan_key(identity, setup.config, setup.device, shards),
             model=identity.model,
             backend=identity.backend,
             precision=identity.precision,
             batching=identity.batching,
-            device=self._device,
+            device=setup.device,
             threads=identity.threads,
             batch_tokens=identity.batch_tokens,
             rows_per_part=identity.rows_per_part,
@@ -164,38 +165,39 @@ class _Work:
             load=load,
             cores=machine.available_cores(),
             replicas=self._replicas(),
+            audit=setup.config.audit,
         )
 
     def _is_published(self) -> bool:
         if self._store is None or self._kept is None:
             return False
-        return is_published(self._store) and self._kept.listed == {i.shard.name for i in self._inspections}
+        manifest = load_manifest(self._store) if is_published(self._store) else None
+        names = {inspection.shard.name for inspection in self._inspections}
+        return manifest is not None and self._kept.listed == names and manifest.has_audit_of(self._setup.config.audit)
 
     def _replicas(self) -> tuple[int, ...]:
         """How many were asked for: one number, or the fewest and the most."""
-        fewest, most = self._config.replica_range()
+        fewest, most = self._setup.config.replica_range()
         return () if most is None else tuple(sorted({fewest, most}))
 
-    def forecast(
-        self, plan: Plan, reader: ReaderProcess, check: Callable[[], None], load_model: LoadModel | None
-    ) -> Plan:
+    def forecast(self, plan: Plan, reader: ReaderProcess) -> Plan:
         """``plan`` with all that has to be tried."""
         from batchsent.plan.forecast import Forecast, Machine, expected_seconds
         from batchsent.plan.measured import measure
         from batchsent.plan.places import choose_places
 
-        identity, on = self._identity, (self._device, self._source)
-        places = choose_places(self.remainders, identity)
-        measured = measure(places, reader, self._config, identity, on, check, load_model)
+        setup = self._setup
+        places = choose_places(self.remainders, setup.identity)
+        measured = measure(places, reader, setup)
         forecast = Forecast(measured.parts, self.remainders, measured.passes)
         sample = forecast.sample()
         hash_seconds = _unhashed_bytes(self.remainders) / measured.hashed_bytes_per_second
         stages = forecast.stage_seconds(measured.commits, hash_seconds)
         here = Machine(
             machine.available_cores(),
-            self._device != "cpu",
-            identity.threads,
-            tokenizer_count(self._config, self._device),
+            setup.device != "cpu",
+            setup.identity.threads,
+            tokenizer_count(setup.config, setup.device),
         )
         startup = plan.startup_seconds + measured.startup_seconds
         return replace(

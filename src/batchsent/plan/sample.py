@@ -145,18 +145,8 @@ def read_request(shard: Shard, config: ScoreConfig, identity: Identity) -> ReadR
     found = signature(shard.path)
     if found is None:
         raise FileNotFoundError(shard.path)
-    return ReadRequest(
-        shard=shard,
-        unit="",
-        digest=ShardDigest("", found),
-        done={},
-        text_column=identity.text_column,
-        kept=None if identity.keep_all else tuple(config.kept_columns()),
-        encoding=identity.encoding,
-        delimiter=identity.delimiter,
-        rows_per_part=identity.rows_per_part,
-        limit=identity.limit,
-    )
+    kept = None if identity.keep_all else tuple(config.kept_columns())
+    return replace(ReadRequest.of_texts(shard, ShardDigest("", found), identity), kept=kept)
 
 
 def _stretch(

@@ -146,6 +146,8 @@ def _time_lines(plan: Plan) -> Lines:
         ("", f"on {count} devices like this one {_range(plan.seconds_on(count), spoken_seconds)}")
         for count in plan.replicas
     ]
+    if plan.audit:
+        lines.append(("", f"without the audit, of up to {_counted(plan.audit, 'row')}, each alone in fp32"))
     return lines
 
 

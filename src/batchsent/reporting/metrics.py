@@ -24,7 +24,7 @@ from batchsent.reporting.progress import share_done
 from batchsent.reporting.run_report import RunReport, State
 from batchsent.schema import REJECT_REASONS
 from batchsent.shares import Share
-from batchsent.storage import write_file
+from batchsent.storage import may_be_replaced, write_file
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -61,7 +61,7 @@ class MetricsFile:
 
     def __init__(self, config: ScoreConfig, share: Share, report: RunReport) -> None:
         """Of several ranks each has a file of its own: the rank stands before the extension."""
-        self._path = _path_of(str(config.metrics_file), share)
+        self._path = metrics_path(str(config.metrics_file), share)
         self._report = report
         self._began = self._written_at = time.monotonic()
         self._exit_code: int | None = None
@@ -222,8 +222,8 @@ def _shards(report: RunReport) -> Values:
     return counts | {"open": max(0, report.shard_count - sum(counts.values()))}
 
 
-def _path_of(given: str, share: Share) -> Path:
-    """Raises UsageError where no file can be written."""
+def metrics_path(given: str, share: Share) -> Path:
+    """Where the file of a rank goes. Raises UsageError where none can be written, or where another file is."""
     if is_object(given) or "://" in given:
         raise UsageError(f"--metrics-file is {given}", "a file on this machine", "choose another")
     path = Path(given)
@@ -231,7 +231,10 @@ def _path_of(given: str, share: Share) -> Path:
         raise UsageError(f"--metrics-file {given}: {path.parent} is not a directory", "one that is there", "make it")
     if path.is_dir():
         raise UsageError(f"--metrics-file {given} is a directory", "a file in it", "name one")
-    return path if share.is_whole else path.with_name(f"{path.stem}-rank{share.rank}{path.suffix}")
+    path = path if share.is_whole else path.with_name(f"{path.stem}-rank{share.rank}{path.suffix}")
+    if not may_be_replaced(path, by=b"#"):
+        raise UsageError(f"--metrics-file {path} is there and holds no metrics", "a new file", "choose another")
+    return path
 
 
 def _last_success(path: Path) -> float | None:

@@ -70,7 +70,9 @@ def added_up(runs: list[RunReport]) -> RunReport:
         kept_bytes=sum(run.kept_bytes for run in runs),
         kept_shard_count=sum(run.kept_shard_count for run in runs),
         device=", ".join(sorted({run.device for run in runs if run.device})),
+        failed_shards=dict(sorted({k: v for run in reversed(runs) for k, v in run.failed_shards.items()}.items())),
         totals=next((run.totals for run in runs if run.totals), {}),
+        drift=next((run.drift for run in runs if run.drift), {}),
         share_bytes=None,
     )
 

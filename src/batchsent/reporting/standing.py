@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from socket import gethostname
 
@@ -82,6 +83,19 @@ def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_lo
 
 
 def _state_in_flight(run: RunReport | None, *, is_published: bool) -> str:
-    if run is not None and run.state == "running":
+    if run is not None and run.state == "running" and _may_live(run):
         return f"running (pid {run.pid} on {run.host})"
     return "published; a run is looking for changes now" if is_published else "running: it has just begun"
+
+
+def _may_live(run: RunReport) -> bool:
+    """Whether the lock may be this run's: one that was killed has left its record, until a new run has its own."""
+    if run.host != gethostname():
+        return True
+    try:
+        os.kill(run.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent import checkpoint
-from batchsent.checkpoint import Manifest, PartState, ShardEntry
+from batchsent.checkpoint import Manifest, PartState
 from batchsent.errors import UsageError
 from batchsent.identity import Identity
+from batchsent.reporting.committed import UNREADABLE, Committed, finished_shards, read_committed
 from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
 from batchsent.reporting.ranks import lines_of_ranks
 from batchsent.reporting.run_report import RunReport
@@ -52,7 +52,7 @@ def status_lines(store: Store, identity: Identity | None) -> Lines:
     if standing.manifest is not None:
         lines += manifest_lines(standing.manifest)
     else:
-        lines += _committed_lines(read_committed(store, run), run)
+        lines += _committed_lines(store, identity, run)
     if run is not None and run.drift:
         lines.append(("drift", drift_line(run.drift)))
     if run is not None:
@@ -76,47 +76,16 @@ def not_ours(store: Store) -> UsageError:
 # --- what is on disk
 
 
-@dataclass
-class Committed:
-    """What the parts folder holds: everything that was committed since DIR was last published."""
-
-    finished: list[ShardEntry] = field(default_factory=list)
-    finished_by_run_count: int = 0
-    """Of these, by the run that was asked about."""
-    part_count: int = 0
-    record_count: int = 0
-    reject_counts: Counter[str] = field(default_factory=Counter)
-
-
-def read_committed(store: Store, run: RunReport | None) -> Committed:
-    """Count it. Hashes nothing and removes nothing; a run may work on it meanwhile."""
-    committed = Committed()
-    started = datetime.fromisoformat(run.started_at).timestamp() if run is not None else 0.0
-    for unit in sorted(checkpoint.units(store)):
-        names = store.list(f"{checkpoint.PARTS}/{unit}")
-        # Two files of one index come of an out-of-memory split; one of them counts.
-        parts = {name.partition("-")[0]: name for name in reversed(names) if name.endswith(".parquet")}
-        committed.part_count += len(parts)
-        entry = checkpoint.load_entry(store, unit)
-        if entry is None:
-            for name in parts.values():
-                _count_part(store, f"{checkpoint.PARTS}/{unit}/{name}", committed)
-            continue
-        committed.finished.append(entry)
-        committed.record_count += entry.record_count
-        committed.reject_counts.update(entry.reject_counts)
-        entries = (f"{checkpoint.PARTS}/{unit}/{name}" for name in names if name.endswith(".json"))
-        committed.finished_by_run_count += any((store.modified_seconds(name) or 0.0) >= started for name in entries)
-    return committed
-
-
-def _count_part(store: Store, name: str, committed: Committed) -> None:
-    # One that has just been removed, or is damaged, does not count; the next run sees to it.
-    with contextlib.suppress(OSError, pa.ArrowException, KeyError), store.open(name) as handle:
-        # Without threads: Arrow's may still be about when the process ends, a moment later.
-        table = pq.ParquetFile(handle, pre_buffer=False).read(columns=[REASON], use_threads=False)
-        committed.record_count += PartState.from_metadata(table.schema.metadata).record_count
-        committed.reject_counts.update(value_counts(table.column(REASON)))
+def _count_parts(store: Store, names: Sequence[str]) -> tuple[int, Counter[str]]:
+    """Records, and of them the rejects by reason."""
+    record_count, rejects = 0, Counter[str]()
+    for name in names:
+        with contextlib.suppress(*UNREADABLE), store.open(name) as handle:
+            # Without threads: Arrow's may still be about when the process ends, a moment later.
+            table = pq.ParquetFile(handle, pre_buffer=False).read(columns=[REASON], use_threads=False)
+            record_count += PartState.from_metadata(table.schema.metadata).record_count
+            rejects.update(value_counts(table.column(REASON)))
+    return record_count, rejects
 
 
 # --- lines
@@ -136,18 +105,30 @@ def manifest_lines(manifest: Manifest) -> Lines:
     return [*lines, ("audit", str(manifest.audit))] if manifest.audit else lines
 
 
-def _committed_lines(committed: Committed, run: RunReport | None) -> Lines:
-    lines: Lines = []
+def _committed_lines(store: Store, identity: Identity, run: RunReport | None) -> Lines:
+    committed, lines = read_committed(store), Lines()
     if run is not None:
-        # Kept shards are counted as the run comes to them, those on disk at once.
-        done = max(len(committed.finished), run.kept_shard_count + committed.finished_by_run_count)
-        lines.append(("shards", f"{min(done, run.shard_count):,} of {run.shard_count:,} done"))
-        finished_bytes = sum(entry.input_size_bytes for entry in committed.finished)
+        done = min(_done_count(store, identity, committed, run), run.shard_count)
+        lines.append(("shards", f"{done:,} of {run.shard_count:,} done"))
+        finished_bytes = sum(entry.input_size_bytes for entry in committed.finished.values())
         run.kept_bytes = max(run.kept_bytes, finished_bytes - run.committed_bytes)
         lines.append(("input", f"{share_done(run):.1%} of {_size(run.input_bytes)} done"))
-    lines.append(("records", f"{committed.record_count:,} committed, not published yet"))
+    record_count, rejects = _count_parts(store, committed.open_parts)
+    for entry in committed.finished.values():
+        rejects.update(entry.reject_counts)
+    lines.append(("records", f"{committed.record_count + record_count:,} committed, not published yet"))
     lines.append(("parts", f"{committed.part_count:,} committed"))
-    return lines + _reject_lines(committed.reject_counts)
+    return lines + _reject_lines(rejects)
+
+
+def _done_count(store: Store, identity: Identity, committed: Committed, run: RunReport) -> int:
+    """Shards that are finished: as the run has counted those that it found so, or as they are seen on the disk."""
+    if run.world_size > 1:  # a shard is finished for each of the ranks that have parts of it
+        return len(finished_shards(store, identity, committed))
+    started = datetime.fromisoformat(run.started_at).timestamp()
+    by_run = sum(written_at >= started for written_at in committed.finished_at.values())
+    # Kept shards are counted as the run comes to them, those on disk at once.
+    return max(len(committed.finished), run.kept_shard_count + by_run)
 
 
 def _reject_lines(counts: dict[str, int]) -> Lines:

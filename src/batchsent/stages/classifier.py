@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from batchsent.errors import DeviceError
+from batchsent.identity import Labelling
 from batchsent.records import EncodedPart, Part, Predictions, RejectReason, TokenBatch
 
 T = TypeVar("T")
@@ -43,15 +44,11 @@ class Model(Protocol):
 def classify(
     parts: Iterable[tuple[Part, EncodedPart]],
     model: Model,
-    *,
-    label_count: int,
-    multi_label: bool,
+    labelling: Labelling,
     check: Callable[[], None],
-    temperature: float | None = None,
 ) -> Iterator[tuple[Part, EncodedPart, Predictions]]:
     """Score ``parts``, in order. ``check`` is called before each batch and may raise to stop.
 
-    Logits are divided by ``temperature`` before they become probabilities.
     The device has the next batches, also those of the next part, before the results of one are waited for.
     Raises DeviceError if the device fails.
     """
@@ -65,11 +62,11 @@ def classify(
             scoring.take(batch, pending)
         while scorings and scorings[0].is_complete:
             scoring = scorings.popleft()
-            yield scoring.part, scoring.encoded, scoring.predictions(model, multi_label, temperature)
+            yield scoring.part, scoring.encoded, scoring.predictions(model, labelling)
 
     with _device_errors():
         for part, encoded in parts:
-            scoring = _Scoring(part, encoded, label_count)
+            scoring = _Scoring(part, encoded, len(labelling.labels))
             scorings.append(scoring)
             for batch, pending in scoring.passes(model, check):
                 in_flight.append((scoring, batch, pending))
@@ -118,12 +115,13 @@ class _Scoring:
             self._logits[batch.window_indices] = pending()
         self._started -= 1
 
-    def predictions(self, model: Model, multi_label: bool, temperature: float | None) -> Predictions:
+    def predictions(self, model: Model, labelling: Labelling) -> Predictions:
         """When it is complete."""
         with self._timed():
             rerun_count = self._rerun_not_finite(model)
+        temperature = labelling.temperature
         values = torch.from_numpy(self._logits if temperature is None else self._logits / np.float32(temperature))
-        probabilities = (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=-1)).numpy()
+        probabilities = (torch.sigmoid(values) if labelling.multi_label else torch.softmax(values, dim=-1)).numpy()
         return Predictions(probabilities, self._failures, self._seconds, self._split_count, rerun_count)
 
     def _rerun_not_finite(self, model: Model) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batchsent.identity import Labelling
 from batchsent.records import EncodedPart, Part, Predictions, RejectReason, ScoredPart
 from batchsent.schema import (
     DETAIL,
@@ -27,28 +28,18 @@ from batchsent.schema import (
 Probabilities = npt.NDArray[np.float32]
 
 
-def restore(
-    part: Part,
-    encoded: EncodedPart,
-    predictions: Predictions,
-    labels: tuple[str, ...],
-    *,
-    window_aggregate: str | None = None,
-    multi_label: bool = False,
-) -> ScoredPart:
-    """Join every record of ``part`` with what is known of its text; no record is added or dropped.
-
-    ``window_aggregate``: how the windows of a text are combined ('mean' or 'max'); None where each text has one.
-    """
-    text = encoded.text_of_record
-    windows = window_aggregate is not None
+def restore(part: Part, encoded: EncodedPart, predictions: Predictions, labelling: Labelling) -> ScoredPart:
+    """Join every record of ``part`` with what is known of its text; no record is added or dropped."""
+    text, labels, aggregate = encoded.text_of_record, labelling.labels, labelling.window_aggregate
+    windows = aggregate is not None
     reason = _reasons(part, text, _failed_texts(predictions.failures, encoded.window_counts))
     scored = np.fromiter((r is None for r in reason), bool, len(reason))
     columns = dict.fromkeys((field.name for field in prediction_fields(labels, windows=windows)), pa.nulls(len(text)))
     if scored.any():
         probabilities = predictions.probabilities
-        if window_aggregate is not None:
-            probabilities = combined(probabilities, encoded.window_counts, window_aggregate, multi_label=multi_label)
+        if aggregate is not None:
+            counts, multi_label = encoded.window_counts, labelling.multi_label
+            probabilities = combined(probabilities, counts, aggregate, multi_label=multi_label)
         source = np.where(scored, text, 0)
         columns = _prediction_columns(probabilities, source, ~scored, encoded, labels)
     columns |= {name: part.records.column(name) for name in part.records.column_names if name != TEXT}

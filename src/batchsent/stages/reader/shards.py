@@ -7,8 +7,10 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from batchsent.errors import ShardError, WrongSettingError
+from batchsent.identity import Identity
 from batchsent.records import Inspection, Layout, Part, Position, Shard, ShardDigest
 from batchsent.stages.reader.delimited import other_delimiter, read_delimited, read_header
 from batchsent.stages.reader.encoding_check import require_encoding
@@ -67,6 +69,22 @@ class ReadRequest:
     """What ``parts`` were planned by."""
     parts: range | None = None
     """Indices of the parts that are wanted; None wants all."""
+
+    @classmethod
+    def of_texts(cls, shard: Shard, digest: ShardDigest, identity: Identity) -> Self:
+        """All of a shard as a run with these settings reads it, but for the columns that are kept."""
+        return cls(
+            shard=shard,
+            unit="",
+            digest=digest,
+            done={},
+            text_column=identity.text_column,
+            kept=(),
+            encoding=identity.encoding,
+            delimiter=identity.delimiter,
+            rows_per_part=identity.rows_per_part,
+            limit=identity.limit,
+        )
 
 
 def inspect_shard(request: InspectRequest) -> Inspection:
