@@ -62,6 +62,6 @@ if ((status != 0 && (nights == 0 || nights >= PATIENCE))); then
     # What was found, what was expected and what to do about it: also how to publish what the drift gate held back (4).
     tail --bytes "+$((earlier_bytes + 1))" "$log" | grep '^error: ' | tail -n 1 || true
     echo "The end of $log:"
-    tail -n 20 "$log" || true
+    tail --bytes "+$((earlier_bytes + 1))" "$log" | tail -n 20 || true
 fi >&2
 exit "$status"

@@ -39,12 +39,12 @@ def accept_drift(store: Store) -> RunReport:
             return report
         held_back = _last_to_end_with(store, manifest)
         if held_back is None or held_back.state != "held back":
-            raise _not_held_back(store, held_back.message if held_back else "a run has changed it since")
+            raise _not_held_back(store, (held_back and held_back.message) or "a run has begun to change it since")
         digests = DigestCache(store)
         if not all(look_at_each(store, digests.is_intact, (file for e in manifest.shards for file in e.files))):
             raise _not_held_back(store, "its files are not those that were held back")
         committer.publish_success(store, manifest, digests.is_intact)
-        report.inputs, report.drift = held_back.inputs, held_back.drift
+        report.inputs, report.drift, report.device = held_back.inputs, held_back.drift, held_back.device
         report.end("published", f"drift accepted, which had held back the run {held_back.run_id}")
         report.seconds = time.monotonic() - began
         report.save(store)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from batchsent import checkpoint
 from batchsent.audit import Auditor
 from batchsent.checkpoint import Audit, Manifest
-from batchsent.drift import DriftGate, drift_between
-from batchsent.errors import BatchsentError, IncompleteError, LockedError, StorageError, without_secrets
+from batchsent.drift import DriftGate
+from batchsent.errors import BatchsentError, DriftError, IncompleteError, LockedError, StorageError
 from batchsent.records import Shard
 from batchsent.run import Run
 from batchsent.shares import Share
 from batchsent.stages import committer
 from batchsent.stores import look_at_each
+
+log = logging.getLogger(__name__)
 
 
 def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
@@ -36,6 +39,39 @@ def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
     run.report.kept_shard_count = len(shards)
     run.report.kept_bytes = run.report.own_bytes
     return True
+
+
+def judge_published(run: Run, drift_gate: DriftGate | None) -> None:
+    """Tell what the gates of this run say of a DIR that is published; it stays so, as others may have read it."""
+    manifest = checkpoint.load_manifest(run.store)
+    if manifest is None:
+        return
+    bad = bad_rows(run, manifest)
+    found: list[BatchsentError] = [] if bad is None else [bad]
+    if drift_gate is not None:
+        run.report.drift = drift_gate.told(manifest)
+        try:
+            drift_gate.require_little_drift(manifest, run.store.root)
+        except DriftError as error:
+            found.append(error)
+    for obstacle in found:
+        log.warning("published before, and it stays so, but: %s; expected %s", *obstacle.args[:2])
+
+
+def bad_rows(run: Run, manifest: Manifest) -> IncompleteError | None:
+    """What ``--max-reject-rate`` and ``--on-bad-row`` say of it."""
+    totals = manifest.totals()
+    bad, total = manifest.bad_row_count(), totals["record_count"]
+    limit = 0.0 if run.config.on_bad_row == "fail" else run.config.max_reject_rate
+    if bad <= limit * total:
+        return None
+    counts = totals["reject_counts"].items()
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
+    return IncompleteError(
+        f"{bad:,} of {total:,} records are bad ({reasons})",
+        f"at most {limit:.2%}",
+        f"look at {run.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
+    )
 
 
 @dataclass(frozen=True)
@@ -107,18 +143,7 @@ class Closing:
         """What speaks against publishing what was scored, without a look at it: shards that failed, bad rows."""
         if manifest.failed:
             return self._failed(manifest.failed)
-        totals = manifest.totals()
-        bad, total = manifest.bad_row_count(), totals["record_count"]
-        limit = 0.0 if self.run.config.on_bad_row == "fail" else self.run.config.max_reject_rate
-        if bad <= limit * total:
-            return None
-        counts = totals["reject_counts"].items()
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts if reason != "empty_text")
-        return IncompleteError(
-            f"{bad:,} of {total:,} records are bad ({reasons})",
-            f"at most {limit:.2%}",
-            f"look at {self.run.store.path(checkpoint.REJECTS)}, or run again with a higher --max-reject-rate",
-        )
+        return bad_rows(self.run, manifest)
 
     def _audit(self, manifest: Manifest, shards: Sequence[Shard]) -> Audit | None:
         """Of ``manifest``: the one that DIR records, if these are the shards that it was of; else a new one."""
@@ -137,10 +162,6 @@ class Closing:
         )
 
     def _require_little_drift(self, manifest: Manifest) -> None:
-        gate = self.drift_gate
-        if gate is None:
-            return
-        drift = drift_between(gate.baseline, manifest)
-        self.run.report.drift = {"baseline": without_secrets(gate.given), "limit": gate.limit, **asdict(drift)}
-        gate.require_rows(manifest, self.run.store.root)
-        gate.require_below_limit(drift, self.run.store.root)
+        if self.drift_gate is not None:
+            self.run.report.drift = self.drift_gate.told(manifest)
+            self.drift_gate.require_little_drift(manifest, self.run.store.root)

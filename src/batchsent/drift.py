@@ -9,7 +9,7 @@ m rows of one source over k bins, chance alone makes about (k - 1) (1/n + 1/m) o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from batchsent import checkpoint
 from batchsent.checkpoint import Manifest
 from batchsent.config import ScoreConfig
-from batchsent.errors import DriftError, UsageError
+from batchsent.errors import DriftError, UsageError, without_secrets
 from batchsent.stages.planner import place
 from batchsent.stores import open_file
 
@@ -32,11 +32,6 @@ class Drift:
     labels: float
     confidence: float
     lengths: float
-
-    @property
-    def largest(self) -> tuple[str, float]:
-        """What has moved most, and how far."""
-        return max(vars(self).items(), key=lambda item: item[1])
 
     def __str__(self) -> str:
         return f"labels {self.labels:.3f}, confidence {self.confidence:.3f}, lengths {self.lengths:.3f}"
@@ -89,25 +84,29 @@ class DriftGate:
                 "choose another manifest, or drop --baseline",
             )
 
-    def require_rows(self, manifest: Manifest, directory: object) -> None:
-        """Raise DriftError where there were records and none could be scored: no index would say that."""
-        totals = manifest.totals()
-        if self.limit is not None and totals["record_count"] and not totals["row_count"]:
+    def told(self, manifest: Manifest) -> dict[str, Any]:
+        """How far it has moved, as a run's record has it."""
+        drift = drift_between(self.baseline, manifest)
+        return {"baseline": without_secrets(self.given), "limit": self.limit, **asdict(drift)}
+
+    def require_little_drift(self, manifest: Manifest, directory: object) -> None:
+        """Raise DriftError if what has moved most is above the limit, or nothing could be scored that could move."""
+        if self.limit is None:
+            return
+        totals, drift = manifest.totals(), drift_between(self.baseline, manifest)
+        publish = f"'batchsent publish {directory} --accept-drift' publishes them all the same"
+        if totals["record_count"] and not totals["row_count"]:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in totals["reject_counts"].items())
             raise DriftError(
                 f"not one of {totals['record_count']:,} records could be scored ({reasons})",
                 f"predictions to compare with {self.given} (--max-drift)",
-                f"look at the input; 'batchsent publish {directory} --accept-drift' publishes it all the same",
+                f"look at the input; {publish}",
             )
-
-    def require_below_limit(self, drift: Drift, directory: object) -> None:
-        """Raise DriftError if what has moved most has moved further than the limit."""
-        name, value = drift.largest
-        if self.limit is not None and value > self.limit:
+        if max(vars(drift).values()) > self.limit:
             raise DriftError(
                 f"the predictions have moved from {self.given} ({drift})",
                 f"no index above {self.limit} (--max-drift)",
-                f"look at them; 'batchsent publish {directory} --accept-drift' publishes what {name} held back",
+                f"look at them; {publish}",
             )
 
 

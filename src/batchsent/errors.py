@@ -177,9 +177,10 @@ class DeviceError(TemporaryError):
 class StoppedError(BatchsentError):
     """A signal asked the run to stop, and it did, at a clean point."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, *, is_kept: bool = True) -> None:
+        """``is_kept``: whether the same command goes on where it was."""
         Exception.__init__(self, signal_number)
-        self.signal_number = signal_number
+        self.signal_number, self.is_kept = signal_number, is_kept
         self.exit_code = 128 + signal_number
 
     def attribute_to(self, who: str) -> None:
@@ -187,6 +188,8 @@ class StoppedError(BatchsentError):
 
     def __str__(self) -> str:
         name = signal.Signals(self.signal_number).name
+        if not self.is_kept:
+            return f"stopped by {name}; nothing of it is kept; run it again from the beginning"
         return f"stopped by {name}; what was committed is kept; run the same command again to resume"
 
 

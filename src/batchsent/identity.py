@@ -147,7 +147,8 @@ def changed_fields(asked: ScoreConfig, recorded: Identity) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "none" if value is None or not shown else shown
 
 
 _NONE_IS_A_SETTING = ("label_column", "delimiter", "limit")

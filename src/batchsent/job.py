@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsent.audit import Auditor
-from batchsent.closing import Closing, has_nothing_to_do
+from batchsent.closing import Closing, has_nothing_to_do, judge_published
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.directory import adopt, begin, require_free_names
@@ -99,8 +99,10 @@ class _Job:
             store.remove_orphans()
             digests = DigestCache(store, self._check)
             identity = adopt(store, self.config, digests.of_model)
-            if identity is not None and has_nothing_to_do(self._run_of(store, identity, digests), shards):
+            published = None if identity is None else self._run_of(store, identity, digests)
+            if published is not None and has_nothing_to_do(published, shards):
                 committer.confirm_success(store)
+                judge_published(published, drift_gate)
                 self.report.seconds = time.monotonic() - began
                 with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
                     digests.save()

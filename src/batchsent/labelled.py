@@ -47,7 +47,7 @@ def read_parts(
 
 def _inspection(shard: Shard, columns: Columns) -> InspectRequest:
     return InspectRequest(
-        shard, columns.text, (columns.label,), columns.encoding, columns.delimiter, kept_option="--label-column"
+        shard, columns.text, (columns.label,), columns.encoding, columns.delimiter, label_column=columns.label
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
 
@@ -10,10 +11,13 @@ from batchsent.config import ScoreConfig
 from batchsent.errors import InputError, StorageError
 from batchsent.identity import Identity
 from batchsent.records import Inspection, Shard, Task
+from batchsent.reporting.progress import spoken_bytes
 from batchsent.schema import OUR_COLUMNS
 from batchsent.shares import ShardCost, Share, split
 from batchsent.stages.reader import InspectRequest, ReaderProcess, layout_of
 from batchsent.stores import Store
+
+log = logging.getLogger(__name__)
 
 
 def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConfig) -> list[Inspection]:
@@ -21,11 +25,21 @@ def inspect_shards(reader: ReaderProcess, shards: list[Shard], config: ScoreConf
     kept = config.kept_columns()
     requests = [
         InspectRequest(
-            shard, config.text_column, tuple(kept), config.encoding, config.delimiter, keep_all=config.keep_all
+            shard,
+            config.text_column,
+            tuple(kept),
+            config.encoding,
+            config.delimiter,
+            label_column=config.label_column,
+            keep_all=config.keep_all,
         )
         for shard in shards
     ]
     inspections = [_with_free_names(inspection, kept, config.keep_all) for inspection in reader.inspect(requests)]
+    empty = [shard.name for shard in shards if not shard.size_bytes]
+    if empty:
+        more = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+        log.warning("there is nothing in %s%s (0 bytes); look at whoever writes it", empty[0], more)
     misread = [inspection for inspection in inspections if inspection.is_setting_wrong]
     if misread and all(inspection.error for inspection in inspections):
         others = len(misread) - 1
@@ -121,10 +135,6 @@ def require_space(store: Store, identity: Identity, inspections: list[Inspection
 def needed_bytes(identity: Identity, inspections: list[Inspection]) -> int:
     """Of DIR, about, while the parts and files of these shards lie side by side."""
     return sum(2 * _estimated_output_bytes(inspection, identity) for inspection in inspections)
-
-
-def spoken_bytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _estimated_output_bytes(inspection: Inspection, identity: Identity) -> int:

@@ -30,7 +30,7 @@ from batchsent.machine import available_cores, choose_device, require_precision
 from batchsent.models import loading
 from batchsent.models.openvino import require_backend
 from batchsent.models.resolution import ModelSource, require_unchanged
-from batchsent.records import EncodedPart, Part, ScoredPart, Shard, Task
+from batchsent.records import Part, ScoredPart, Shard, Task
 from batchsent.reporting.progress import Progress, showing
 from batchsent.reporting.run_report import RunReport
 from batchsent.run import Run
@@ -125,9 +125,10 @@ class Scorer:
             model = self._loaded(source, device)
             began = time.monotonic() - self._run.report.scoring_seconds
             with showing(progress, self._run.report):
-                predicted = classify(self._counted(encoded_parts), model, identity.labelling, self._run.stop.check)
+                predicted = classify(encoded_parts, model, identity.labelling, self._run.stop.check)
                 for part, encoded, predictions in predicted:
-                    self._run.report.count_classified(predictions)
+                    self._run.report.count_scored(part, encoded, predictions)
+                    warn_of_unknown_tokens(self._run.report, part.shard.name, identity)
                     scored = restore(part, encoded, predictions, identity.labelling)
                     commits.submit(self._commit, scored, began, progress)
                 commits.drain()
@@ -209,7 +210,7 @@ class Scorer:
         device, source = device_and_model(identity, self._run.config, self._run.digests.of_model)
         self._run.report.device = device
         log.info(
-            "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %d threads, %s rows a part",
+            "scoring %s with %s by %s on %s: precision %s, batching %s, %s tokens a batch, %s, %s rows a part",
             self._scope(),
             identity.model,
             identity.backend,
@@ -217,7 +218,7 @@ class Scorer:
             identity.precision,
             identity.batching,
             f"{identity.batch_tokens:,}",
-            identity.threads,
+            f"{identity.threads} thread{'s' * (identity.threads != 1)}",
             f"{identity.rows_per_part:,}",
         )
         return device, source
@@ -238,15 +239,6 @@ class Scorer:
             require_unchanged(source.directory, source.files, self._run.digests.of_model)
             self._model = model
         return self._model
-
-    def _counted(self, encoded_parts: Iterator[tuple[Part, EncodedPart]]) -> Iterator[tuple[Part, EncodedPart]]:
-        for part, encoded in encoded_parts:
-            self._run.report.count_encoded(part, encoded)
-            self._warn_of_unknown_tokens(part)
-            yield part, encoded
-
-    def _warn_of_unknown_tokens(self, part: Part) -> None:
-        warn_of_unknown_tokens(self._run.report, part.shard.name, self._run.identity)
 
     # --- committing
 
@@ -295,7 +287,7 @@ def warn_of_unknown_tokens(report: RunReport, shard_name: str, identity: Identit
     """Say it once, when so many are unknown that the model is probably the wrong one."""
     if report.unknown_tokens_exceed(UNKNOWN_TOKEN_LIMIT):
         log.warning(
-            "%.0f%% of the tokens up to %s are unknown to %s: it probably does not know this language; "
+            "%.0f%% of the tokens read so far, up to %s, are unknown to %s: it probably does not know this language; "
             "choose a --model that does",
             100 * report.unknown_token_count / report.token_count,
             shard_name,

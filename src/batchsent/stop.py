@@ -49,7 +49,9 @@ class StopSignal:
     Remembers the first signal; a second one ends the process at once, which is safe at any instant.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_kept: bool = True) -> None:
+        """``is_kept``: whether what was done until then is, so that the same command goes on from there."""
+        self._is_kept = is_kept
         self._received: int | None = None
         self._abandoned = False
 
@@ -70,7 +72,7 @@ class StopSignal:
     def check_signal(self) -> None:
         """Raise StoppedError if a signal came: for what is done after a run, also after one that has failed."""
         if self._received is not None:
-            raise StoppedError(self._received)
+            raise StoppedError(self._received, is_kept=self._is_kept)
 
     def abandon(self) -> None:
         """The run has failed: the threads that work for it end at their next check."""

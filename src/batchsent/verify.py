@@ -43,8 +43,8 @@ def verify(store: Store) -> Verification:
     if success is None:
         raise IncompleteError(
             f"{store.root} is not published: it has no {checkpoint.SUCCESS}",
-            "the output of a run that finished",
-            f"'batchsent status {store.root}' says why; run the same score command again to finish it",
+            "the output of a run that has published it",
+            f"'batchsent status {store.root}' says why, and what to do",
         )
     if data is None:
         return Verification((f"{checkpoint.MANIFEST} is missing",), 1, 0, len(success))

@@ -309,7 +309,7 @@ def test_ranks_that_run(copied: LocalStore, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        (("running", "share done"), "stopped: rank 0 of 2 did not finish; run them again to resume, or all ranks"),
+        (("running", "share done"), "stopped: rank 0 of 2 did not finish; run it again to resume, or all ranks"),
         (("share done", "", "stopped"), "stopped: ranks 1, 2 of 3 did not finish; run them again"),
         (("share done", "not published"), "not published: rank 1/2: a shard failed"),
         (("share done", "share done"), "not published, though every share was done: "),

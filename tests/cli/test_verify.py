@@ -200,8 +200,8 @@ def test_what_is_not_published_is_exit_3_and_says_what_to_do(
     code, out, err = run(capsys, str(copy.root))
     assert (code, out) == (3, [])
     assert err == [
-        f"error: {copy.root} is not published: it has no _SUCCESS; expected the output of a run that finished; "
-        f"'batchsent status {copy.root}' says why; run the same score command again to finish it"
+        f"error: {copy.root} is not published: it has no _SUCCESS; "
+        f"expected the output of a run that has published it; 'batchsent status {copy.root}' says why, and what to do"
     ]
 
 

@@ -135,5 +135,12 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 def _no_such_option(name: str, context: click.Context) -> str:
     known = [option for parameter in context.command.get_params(context) for option in parameter.opts]
-    remedy = did_you_mean(name, [option for option in known if option.startswith("--")], "leave it out")
+    others = [other for other in COMMANDS if other != context.command.name and name in _options_of(other, context)]
+    remedy = f"it is one of 'batchsent {others[0]}'" if others else "leave it out"
+    remedy = did_you_mean(name, [option for option in known if option.startswith("--")], remedy)
     return f"{context.command_path} has no option {name}; expected one of '{context.command_path} --help'; {remedy}"
+
+
+def _options_of(name: str, context: click.Context) -> list[str]:
+    command = cli.get_command(context, name)
+    return [option for parameter in command.params for option in parameter.opts] if command else []

@@ -39,7 +39,7 @@ def command(tuned: str | None, text_column: str, model: str, precision: str, dev
     from batchsent.stop import StopSignal
     from batchsent.tuning import tune
 
-    stop = StopSignal()
+    stop = StopSignal(is_kept=False)
     stop.install()
     config = ScoreConfig(
         inputs=(tuned,), output="-", text_column=text_column, model=model, precision=precision, device=device

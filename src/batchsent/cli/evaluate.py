@@ -69,7 +69,7 @@ def command(inputs: tuple[str, ...], label_column: str, **options: Any) -> None:
 def _run(config: EvaluateConfig) -> None:
     from batchsent.stop import StopSignal
 
-    stop = StopSignal()
+    stop = StopSignal(is_kept=False)
     stop.install()  # before the seconds that importing the rest may take
 
     from batchsent.evaluation.report import report_lines

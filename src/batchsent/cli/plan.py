@@ -46,7 +46,7 @@ def run(config: ScoreConfig, price_per_hour: float | None = None, *, as_json: bo
     """Make the plan under signals, print it, and keep it for the summary of the run."""
     from batchsent.stop import StopSignal
 
-    stop = StopSignal()
+    stop = StopSignal(is_kept=False)
     stop.install()  # before the seconds that importing the rest may take
 
     from batchsent.html_report.config import ReportConfig

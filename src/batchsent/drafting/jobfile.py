@@ -25,12 +25,27 @@ _SETTING_WIDTH = 32
 _COLUMNS_SHOWN = 50
 _FILES_SHOWN = 3
 
+_EXAMPLES = {
+    "delimiter": ";",
+    "limit": 1_000,
+    "window_overlap": 128,
+    "max_drift": 0.25,
+    "baseline": "earlier/_batchsent/manifest.json",
+    "calibration": "judged/calibration.json",
+    "ray_address": "10.0.0.5:6379",
+    "replicas": "1:8",
+    "gpus_per_replica": 1,
+    "report": "report.html",
+    "metrics_file": "batchsent.prom",
+}
+"""Where what the help calls it is not what a value looks like."""
+
 _PURPOSES = {
     INPUT: "What is read, and which of its columns are copied beside the label.",
     MODEL: "What scores, and how much of a text it reads.",
     SPEED: "Like everything above, these decide the numbers: the first run in `output` settles every "
     '"auto", and other values are refused later, until `output` is another directory or --restart is given.',
-    QUALITY: "When a result is held back (exit 3). May change from run to run.",
+    QUALITY: "What may be published (else exit 3, and 4 for drift). May change from run to run.",
     MACHINE: "Where it runs and what it says meanwhile; never changes what is written.",
 }
 
@@ -82,7 +97,7 @@ def _seen(draft: Draft) -> str:
     if rows:
         said.append(f"{sum(rows):,} rows" + ("" if len(rows) == count else " in those whose footer tells it"))
     else:
-        said.append("rows not counted, which would take reading them to their end")
+        said.append("rows not counted: some files were not read to their end")
     sampled = sum(survey.sampled_count for survey in draft.surveys)
     return f"Input: {'; '.join(said)}. Columns by {sampled:,} records, at most {RECORDS_SAMPLED} of a file:"
 
@@ -136,16 +151,16 @@ def _setting(definition: Field[Any], draft: Draft) -> list[str]:
         return _line(f"{key} = {toml_value(said)}", help_text)
     if name == "label_column" and draft.label is not None:
         return _line(f"# {key} = {toml_value(draft.label)}", f"{help_text} This one may be it.")
-    shown = _example(definition) if definition.default is None else toml_value(definition.default)
+    shown = toml_value(_example(definition) if definition.default is None else definition.default)
     return _line(f"# {key} = {shown}", help_text)
 
 
-def _example(definition: Field[Any]) -> str:
+def _example(definition: Field[Any]) -> Any:
     """What a value may look like where there is no default."""
     rule = definition.metadata
     if rule["choices"]:
-        return toml_value(rule["choices"][0])
-    return rule["metavar"] if rule["minimum"] is not None else toml_value(rule["metavar"])
+        return rule["choices"][0]
+    return _EXAMPLES.get(definition.name, rule["metavar"])
 
 
 def _line(setting: str, comment: str) -> list[str]:

@@ -88,7 +88,7 @@ def shards_line(findings: Findings) -> str:
 def facts_of(findings: Findings) -> list[tuple[str, list[str]]]:
     """(name, lines)"""
     identity, runs = findings.identity, findings.runs
-    inputs = findings.inputs
+    inputs, audit = findings.inputs, findings.standing.manifest and findings.standing.manifest.audit
     facts = [
         ("directory", [str(findings.store.root)]),
         ("input", [*inputs[:10], *([f"and {len(inputs) - 10:,} more"] if len(inputs) > 10 else [])]),
@@ -96,11 +96,12 @@ def facts_of(findings: Findings) -> list[tuple[str, list[str]]]:
         ("label column", [identity.label_column or ""]),
         ("model", [identity.model]),
         ("version", [identity.model_version]),
-        ("answers", [_shortened_list(identity.labels)]),
+        ("labels", [_shortened_list(identity.labels)]),
         ("asked by", [asked_by(identity.prompt, identity.verbalizers, is_calibrated=identity.calibrate_prompt) or ""]),
         ("temperature", [f"{identity.temperature:g}" if identity.temperature else ""]),
         ("precision", [f"{identity.precision}, by {identity.backend}, {identity.batching} batches"]),
         ("longest text", [f"{identity.max_length:,} tokens; longer ones: {_long_text(identity)}"]),
+        ("audit", [f"{audit}, each alone in fp32" if audit else ""]),
         ("machine", _machines([run for run, _ in runs])),
         ("versions", _versions([run for run, _ in runs])),
     ]
@@ -109,13 +110,16 @@ def facts_of(findings: Findings) -> list[tuple[str, list[str]]]:
 
 def _long_text(identity: Identity) -> str:
     if identity.long_text != "window":
-        return identity.long_text
+        return "cut there"
     return f"windows that share {identity.window_overlap} tokens, {identity.window_aggregate}"
 
 
 def _machines(runs: list[RunReport]) -> list[str]:
     found = Counter(f"{run.host}: {run.device}" for run in runs if run.device)
-    lines = [f"{machine} ({count:,} runs)" if len(runs) > 1 else machine for machine, count in found.most_common(5)]
+    lines = [
+        f"{machine} ({count:,} run{'s' * (count != 1)})" if len(runs) > 1 else machine
+        for machine, count in found.most_common(5)
+    ]
     return [*lines, *([f"and {len(found) - 5:,} more"] if len(found) > 5 else [])]
 
 

@@ -47,8 +47,8 @@ def histogram_picture(
             axes.stairs(shares[1], places, color=_THEIRS, linewidth=2, label="baseline")
             _legend(axes)
         # A place is where one bin ends and the next begins; before the first and behind the last there is no edge.
-        ticks = [place for place in places.tolist() if 0 < place <= len(edges)]
-        ticks = ticks[:: -(-len(ticks) // _TICK_COUNT) or 1]
+        ticks = [place for place in places.tolist() if 0 < place <= len(edges)][::-1]
+        ticks = ticks[:: -(-len(ticks) // _TICK_COUNT) or 1]  # most rows are at the right: its end is named
         axes.set_xticks(ticks, [f"{edges[place - 1]:,g}" for place in ticks])
         axes.set(xlabel=what, ylabel="% of scored rows", xlim=(first, last + 1))
         axes.set_ylim(bottom=0)

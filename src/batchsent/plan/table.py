@@ -8,8 +8,7 @@ from batchsent.distributions import LENGTH_EDGES
 from batchsent.errors import without_secrets
 from batchsent.plan.forecast import MACHINE_ERROR
 from batchsent.plan.results import Between, Plan, Texts
-from batchsent.preparation import spoken_bytes
-from batchsent.reporting.progress import spoken_seconds
+from batchsent.reporting.progress import spoken_bytes, spoken_seconds
 from batchsent.scoring import UNKNOWN_TOKEN_LIMIT
 
 Lines = list[tuple[str, str]]
@@ -60,14 +59,14 @@ def _kept_lines(plan: Plan) -> Lines:
 def _settings(plan: Plan) -> str:
     return (
         f"{without_secrets(plan.model)} by {plan.backend} on {plan.device}: precision {plan.precision}, "
-        f"batching {plan.batching}, {plan.batch_tokens:,} tokens a batch, {plan.threads} threads, "
+        f"batching {plan.batching}, {plan.batch_tokens:,} tokens a batch, {_counted(plan.threads, 'thread')}, "
         f"{plan.rows_per_part:,} rows a part"
     )
 
 
 def _ending(plan: Plan) -> str:
     if plan.is_done:
-        return "nothing to do: DIR is published, and the input is what it was"
+        return "nothing to do: the output is published, and the input is what it was"
     if plan.kept.shard_count:
         return "nothing to score: all is finished, and a run would publish it or say what speaks against that"
     return "nothing to score: no shard can be read"

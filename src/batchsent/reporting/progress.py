@@ -151,6 +151,16 @@ def remaining_seconds(report: RunReport) -> float | None:
     return report.scoring_seconds * left_bytes / report.committed_bytes
 
 
+def spoken_bytes(size: float) -> str:
+    """'512 bytes', '81.4 kB', '3.2 MB', '20.0 GB'."""
+    if size < 1_000:
+        return f"{size:,.0f} bytes"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e3:,.1f} kB"
+
+
 def spoken_seconds(seconds: float | None) -> str:
     """'?', '8 s', '12 min', '3 h 05 min'."""
     if seconds is None:

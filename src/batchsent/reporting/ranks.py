@@ -109,7 +109,8 @@ def state_of_world(runs: list[RunReport], states: list[str]) -> str:
         which = f"rank{'s' * (len(open_ranks) > 1)} {', '.join(open_ranks)}"
         if any(state.startswith(_UNSEEN) for state in states):
             return f"{_UNSEEN}: {which} of {count}; where one does not run any more, run it again to resume"
-        return f"stopped: {which} of {count} did not finish; run them again to resume, or all ranks"
+        them = "it" if len(open_ranks) == 1 else "them"
+        return f"stopped: {which} of {count} did not finish; run {them} again to resume, or all ranks"
     return "not published, though every share was done: parts or _SUCCESS are missing or damaged; run all ranks again"
 
 

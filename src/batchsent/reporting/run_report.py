@@ -175,19 +175,16 @@ class RunReport:
         self.kept_shard_count += finished
         self.kept_bytes += size_bytes
 
-    def count_encoded(self, part: Part, encoded: EncodedPart) -> None:
-        """A part is read and tokenized."""
+    def count_scored(self, part: Part, encoded: EncodedPart, predictions: Predictions) -> None:
+        """A part is read, tokenized and through the model; what is still on its way counts for nothing."""
         self.token_count += len(encoded.token_ids)
         self.padding_count += encoded.padding_count
         self.unknown_token_count += encoded.unknown_token_count
         self.distinct_text_count += len(encoded.token_counts)
-        self.stage_seconds.reading += part.read_seconds
-        self.stage_seconds.tokenizing += encoded.encode_seconds
-
-    def count_classified(self, predictions: Predictions) -> None:
-        """A part went through the model."""
         self.split_count += predictions.split_count
         self.rerun_count += predictions.rerun_count
+        self.stage_seconds.reading += part.read_seconds
+        self.stage_seconds.tokenizing += encoded.encode_seconds
         self.stage_seconds.forward += predictions.forward_seconds
 
     def unknown_tokens_exceed(self, limit: float) -> bool:

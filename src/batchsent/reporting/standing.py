@@ -44,7 +44,9 @@ def standing_of(store: Store, *, is_locked: bool) -> Standing:
         state = state_of_world(runs, ranks)
     else:
         state = _state(run, is_locked=is_locked, is_published=is_published, has_locks=store.has_locks)
-    has_ended = is_published or (run is not None and bool(run.totals))
+    # An audit of what was published before begins when every shard was found finished.
+    has_kept_all = run is not None and run.world_size == 1 and 0 < run.shard_count <= run.kept_shard_count
+    has_ended = is_published or has_kept_all or (run is not None and bool(run.totals))
     return Standing(
         state=state,
         is_published=is_published,
@@ -59,8 +61,9 @@ def standing_of(store: Store, *, is_locked: bool) -> Standing:
 def _state(run: RunReport | None, *, is_locked: bool, is_published: bool, has_locks: bool) -> str:
     if is_locked:
         return _state_in_flight(run, is_published=is_published)
-    if is_published:
-        return "published"
+    if is_published:  # what somebody accepted is said
+        accepted = run.message if run is not None and run.state == "published" else ""
+        return f"published: {accepted}" if accepted else "published"
     if run is None:
         return "stopped: nothing was scored yet; run the same command again"
     match run.state:

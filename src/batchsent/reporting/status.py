@@ -18,7 +18,7 @@ from batchsent.checkpoint import Manifest, PartState
 from batchsent.errors import UsageError
 from batchsent.identity import Identity
 from batchsent.reporting.committed import UNREADABLE, Committed, finished_shards, read_committed
-from batchsent.reporting.progress import remaining_seconds, share_done, spoken_seconds
+from batchsent.reporting.progress import remaining_seconds, share_done, spoken_bytes, spoken_seconds
 from batchsent.reporting.ranks import lines_of_ranks
 from batchsent.reporting.run_report import RunReport
 from batchsent.reporting.standing import standing_of
@@ -112,7 +112,7 @@ def _committed_lines(store: Store, identity: Identity, run: RunReport | None) ->
         lines.append(("shards", f"{done:,} of {run.shard_count:,} done"))
         finished_bytes = sum(entry.input_size_bytes for entry in committed.finished.values())
         run.kept_bytes = max(run.kept_bytes, finished_bytes - run.committed_bytes)
-        lines.append(("input", f"{share_done(run):.1%} of {_size(run.input_bytes)} done"))
+        lines.append(("input", f"{share_done(run):.1%} of {spoken_bytes(run.input_bytes)} done"))
     record_count, rejects = _count_parts(store, committed.open_parts)
     for entry in committed.finished.values():
         rejects.update(entry.reject_counts)
@@ -165,9 +165,3 @@ def _short(version: str) -> str:
     """Enough of a commit or hash to know it by."""
     kind, colon, digits = version.rpartition(":")
     return f"{kind}{colon}{digits[:12]}"
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < 1_000:
-        return f"{size_bytes} bytes"
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.3g} MB"

@@ -43,8 +43,8 @@ class InspectRequest:
     kept: tuple[str, ...]
     encoding: str
     delimiter: str | None
-    kept_option: str = "--keep"
-    """By which option ``kept`` was asked for: what to mend where one is missing."""
+    label_column: str | None = None
+    """Which of ``kept`` was asked for as the label: what to mend where it is missing."""
     keep_all: bool = False
     measures_expansion: bool = False
 
@@ -147,7 +147,8 @@ def _missing(shard: Shard, columns: Sequence[str], request: InspectRequest) -> s
     # The keys of a JSON Lines record may come and go, so only the text's is asked for.
     wanted = [("--text-column", request.text_column)]
     if not shard.is_json_lines:
-        wanted += [(request.kept_option, name) for name in request.kept]
+        label = request.label_column
+        wanted += [("--label-column" if name == label else "--keep", name) for name in request.kept]
     for option, name in wanted:
         count = list(columns).count(name)
         if count > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+from encodings import aliases
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -21,6 +22,7 @@ from batchsent.stages.reader.decompression import (
     open_decompressed,
     unreadable,
 )
+from batchsent.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -60,9 +62,9 @@ def _codec(encoding: str) -> codecs.CodecInfo:
     except UnicodeDecodeError:
         pass  # UTF-16 needs two bytes
     except (LookupError, ValueError):
-        raise UsageError(
-            f"--encoding {encoding!r} is unknown", "a text encoding of Python", "choose one, such as latin-1"
-        ) from None
+        known = aliases.aliases.keys() | set(aliases.aliases.values())
+        remedy = did_you_mean(encoding, known, "choose one, such as latin-1")
+        raise UsageError(f"--encoding {encoding!r} is unknown", "a text encoding of Python", remedy) from None
     return codec
 
 
