@@ -179,6 +179,16 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return ended.value.code, out, err
 
 
+def test_a_run_that_was_killed_in_between_is_said(held_back: LocalStore) -> None:
+    (name,) = held_back.list("_batchsent/runs")
+    record = json.loads(held_back.read_bytes(f"_batchsent/runs/{name}") or b"")
+    held_back.publish_bytes(
+        "_batchsent/runs/99.json", json.dumps(record | {"state": "running", "message": ""}).encode()
+    )
+    with pytest.raises(IncompleteError, match="by the drift gate \\(a run has begun to change it since\\)"):
+        accept_drift(held_back)
+
+
 def test_the_command(tmp_path: Path, held_back: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
     directory = str(tmp_path / "out")
     code, out, _ = run(capsys, "status", directory)
@@ -192,5 +202,6 @@ def test_the_command(tmp_path: Path, held_back: LocalStore, capsys: pytest.Captu
     assert (code, err) == (0, "")
     assert "published" in out
     assert "lengths" in out
+    assert "published: drift accepted, which had held back the run " in run(capsys, "status", directory)[1]
     assert run(capsys, "verify", directory)[0] == 0
     assert run(capsys, "publish", directory, "--accept-drift")[0] == 0

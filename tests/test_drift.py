@@ -229,3 +229,23 @@ def test_records_of_which_none_can_be_scored_are_held_back(
     (tmp_path / "empty").mkdir()
     write_csv(tmp_path / "empty" / "b.csv", [])
     assert score(tmp_path / "empty", output=tmp_path / "none", baseline=yesterday, max_drift=0.1).state == "published"
+
+
+def test_what_is_published_stays_so_and_the_gates_of_a_later_run_are_told(
+    tmp_path: Path, score: Score, yesterday: str, reviews: Callable[[int], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_csv(tmp_path / "in" / "b.csv", moved(reviews))
+    path.write_text(path.read_text(encoding="utf-8") + "one,two\n", encoding="utf-8")
+    score(tmp_path / "in", output=tmp_path / "out", max_reject_rate=0.5)
+    before = published(tmp_path / "out")
+    options = {"max_reject_rate": 0.0, "baseline": yesterday, "max_drift": 0.25}
+    report = score(tmp_path / "in", output=tmp_path / "out", **options)
+    assert (report.state, published(tmp_path / "out")) == ("nothing to do", before)
+    assert report.drift["lengths"] > 0.25
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "1 of 81 records are bad (1 field_count); expected at most 0.00%" in warnings[0]
+    assert "the predictions have moved from" in warnings[1]
+    caplog.clear()
+    score(tmp_path / "in", output=tmp_path / "out", max_reject_rate=0.5, baseline=yesterday)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"], "without a limit it is told"

@@ -124,6 +124,8 @@ def test_score_help_names_every_line_of_the_contract(run: Run) -> None:
         (["score", "x.csv"], "--output"),
         (["score", "--output", "o"], "INPUT"),
         (["score"], "INPUT"),
+        (["score", "x.csv", "--json", "--output", "o"], "it is one of 'batchsent plan'"),
+        (["score", "x.csv", "--baselin", "m.json", "--output", "o"], "did you mean '--baseline'?"),
         (["score", "no-such-file.csv", "--output", "o"], "no-such-file.csv does not exist"),
         (["score", "abfs://b/x.csv", "--output", "o"], "INPUT is a abfs://"),
         (["score", "x.csv", "--output", "abfs://b/o"], "--output is a abfs://"),

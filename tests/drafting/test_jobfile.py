@@ -40,6 +40,7 @@ def test_every_option_stands_there_and_the_defaults_are_the_defaults() -> None:
     options = {option_name(f.name): f for f in option_fields(ScoreConfig)}
     assert settings.keys() == options.keys() | {"input", "output"}
     for name, definition in options.items():
+        assert tomllib.loads(f"{name} = {settings[name]}"), name
         if definition.default is not None:
             default = tuple if isinstance(definition.default, tuple) else lambda value: value
             assert default(tomllib.loads(f"{name} = {settings[name]}")[name]) == definition.default, name

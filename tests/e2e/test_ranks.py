@@ -266,7 +266,7 @@ def test_ranks_at_once_one_of_them_killed(
     with pytest.raises(SystemExit):
         main(["status", str(out)])
     shown = capsys.readouterr().out
-    assert "stopped: rank 1 of 3 did not finish; run them again to resume, or all ranks" in shown
+    assert "stopped: rank 1 of 3 did not finish; run it again to resume, or all ranks" in shown
     again = start(arguments, 1, 3)
     assert "published" in again.communicate(timeout=180)[0]
     assert again.returncode == 0

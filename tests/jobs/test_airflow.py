@@ -299,12 +299,11 @@ def test_a_back_fill_starts_what_is_downstream_and_somebody_decides_about_drift(
     accepted = site.root / "accepted"
     score(write_csv(site.root / "accepted.csv", usual), output=accepted)
     site = site.with_settings(gate=f"--baseline {accepted}/_batchsent/manifest.json --max-drift 0.25")
-    (downstream,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/airflow.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    page = (ROOT / "docs/airflow.md").read_text(encoding="utf-8")
+    (downstream,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (site.home / "dags/downstream.py").write_text(downstream, encoding="utf-8")
     with serving(site) as (site, ask):
-        (command,) = re.findall(r"^airflow (backfill create .*)$", (ROOT / "docs/airflow.md").read_text(), re.MULTILINE)
+        (command,) = re.findall(r"^airflow (backfill create [^#\n]*)", page, re.MULTILINE)
         wait_for(lambda: len(site.query("SELECT * FROM dag")) == 2)
         code, output = site.run(*command.replace("2026-11-0", "2026-02-0").split())
         assert code == 0, output[-3000:]
@@ -315,6 +314,10 @@ def test_a_back_fill_starts_what_is_downstream_and_somebody_decides_about_drift(
             question = ask("GET", place.format(runs[day]))
             assert question["subject"] == f"The reviews of {day} have drifted. Publish them all the same?"
             assert question["body"].startswith(f"error: the predictions have moved from {accepted}/_batchsent/manifest")
+            # Airflow 3.3 takes a task for one that went astray, if its scheduler hears only after the answer that the
+            # process which asked has ended.
+            ended = f"Received executor event with state success .*'ask_about_drift', run_id='{re.escape(runs[day])}'"
+            wait_for(lambda ended=ended: re.search(ended, (site.home / "scheduler.log").read_text()))  # type: ignore[misc]
             ask("PATCH", place.format(runs[day]), {"chosen_options": [answer], "params_input": {}})
         states = "SELECT state FROM dag_run WHERE run_id LIKE 'backfill%' ORDER BY run_id"
         wait_for(lambda: {state for (state,) in site.query(states)} <= {"success", "failed"})
@@ -394,7 +397,7 @@ def end(process: subprocess.Popen[Any]) -> None:
         process.stdout.close()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 600) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 600) -> None:
     """Until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

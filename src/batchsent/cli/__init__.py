@@ -136,8 +136,10 @@ def _explained(error: Exception) -> tuple[int, str]:
 def _no_such_option(name: str, context: click.Context) -> str:
     known = [option for parameter in context.command.get_params(context) for option in parameter.opts]
     others = [other for other in COMMANDS if other != context.command.name and name in _options_of(other, context)]
-    remedy = f"it is one of 'batchsent {others[0]}'" if others else "leave it out"
-    remedy = did_you_mean(name, [option for option in known if option.startswith("--")], remedy)
+    if others:
+        remedy = f"it is one of 'batchsent {others[0]}'"
+    else:
+        remedy = did_you_mean(name, [option for option in known if option.startswith("--")], "leave it out")
     return f"{context.command_path} has no option {name}; expected one of '{context.command_path} --help'; {remedy}"
 
 
