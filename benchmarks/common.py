@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import random
+import shlex
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def environment(beside: tuple[str, ...] = ()) -> dict[str, Any]:
         "native_bf16": has_native_bf16(),
         "faster_bf16": is_bf16_faster(),
         "versions": library_versions() | _versions(beside),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
     }
 
 

@@ -251,7 +251,8 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (page.parent / target).exists(), f"{page}: {target}"
+            # Of a folder the site has no page.
+            assert (page.parent / target).is_file(), f"{page}: {target}"
 
 
 def test_every_promise_of_security_names_tests_and_every_such_test_is_named() -> None:

@@ -42,13 +42,17 @@ def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
 
 
 def judge_published(run: Run, drift_gate: DriftGate | None) -> None:
-    """Tell what the gates of this run say of a DIR that is published; it stays so, as others may have read it."""
+    """Tell what the gates of this run say of a DIR that is published; it stays so, as others may have read it.
+
+    Raises UsageError if the baseline is of other labels.
+    """
     manifest = checkpoint.load_manifest(run.store)
     if manifest is None:
         return
     bad = bad_rows(run, manifest)
     found: list[BatchsentError] = [] if bad is None else [bad]
     if drift_gate is not None:
+        drift_gate.require_labels(run.identity.labels)
         run.report.drift = drift_gate.told(manifest)
         try:
             drift_gate.require_little_drift(manifest, run.store.root)

@@ -168,7 +168,7 @@ def test_of_ranks_the_one_that_publishes_writes_it(run: Run, tmp_path: Path, rev
     assert first.state == "share done"
     assert not (tmp_path / "page.html").exists()
     assert run(tmp_path / "in", share=Share(1, 2)).state == "published"
-    assert "2 ranks begun" in page_in(tmp_path).text
+    assert "2 ranks, the first begun" in page_in(tmp_path).text
 
 
 def test_of_ranks_the_one_that_would_have_published_writes_it(run: Run, tmp_path: Path, reviews: Reviews) -> None:

@@ -258,7 +258,7 @@ def test_ranks_are_one_run(score: Score, tmp_path: Path, reviews: Reviews, repor
     for rank in range(2):
         score(tmp_path / "in", output=tmp_path / "out", share=Share(rank, 2))
     page = report(tmp_path / "out")
-    assert "2 ranks begun" in page.section("speed").text
+    assert "2 ranks, the first begun" in page.section("speed").text
     assert f"records {sum(100 + index for index in range(4))} in 4 shards" in page.text
     assert re.search(r"rank 1 \d+", page.section("what").text)
 

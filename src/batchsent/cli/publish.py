@@ -31,8 +31,8 @@ def command(directory: str, accept_drift: bool) -> None:
     if not accept_drift:
         raise UsageError(
             f"publish {directory} without --accept-drift",
-            "somebody who has looked at how far the predictions have moved",
-            f"see 'batchsent status {directory}', then pass --accept-drift",
+            "that option, as a word that somebody has looked",
+            f"see in 'batchsent status {directory}' how far the predictions have moved, then pass it",
         )
     report = accept(open_store(place(directory, "DIR")))
     echo_lines(summary_lines(report, directory))

@@ -17,6 +17,10 @@ def rate_of(runs: list[RunReport]) -> float:
     return sum(run.record_count for run in runs) / scoring if scoring else 0.0
 
 
+FEWEST_MARKS = 3
+"""Between which something could be seen to change."""
+
+
 @dataclass(frozen=True)
 class Speed:
     """Of the run that scored last, all its ranks together."""
@@ -40,7 +44,7 @@ def speed_of(findings: Findings) -> Speed | None:
         for name in ("record_count", "distinct_text_count", "split_count", "rerun_count")
     }
     numbers = [
-        ("records/s", f"{rate_of(runs):,.0f}", f"{counts['record_count']:,} in {spoken_seconds(scoring)}"),
+        ("records/s", f"{rate_of(runs):,.0f}", f"{counts['record_count']:,} in {_spoken(scoring)}"),
         ("tokens/s", f"{tokens / scoring:,.0f}" if scoring else "–", f"{tokens:,} in all"),
         ("padding", percent(padding, tokens + padding), "of what went through the model"),
         ("distinct texts", f"{counts['distinct_text_count']:,}", "each scored once in its part"),
@@ -51,7 +55,7 @@ def speed_of(findings: Findings) -> Speed | None:
         numbers.append(("run again in fp32", f"{counts['rerun_count']:,}", "logits that were not finite"))
     seconds = {f.name: sum(getattr(run.stage_seconds, f.name) for run in runs) for f in fields(StageSeconds)}
     longest = max(seconds.values())
-    who = f"{len(runs):,} ranks" if runs[0].world_size > 1 else "Run"
+    who = f"{len(runs):,} ranks, the first" if runs[0].world_size > 1 else "Run"
     return Speed(
         title=f"{who} begun {moment(min(run.started_at for run in runs))}",
         numbers=numbers,
@@ -62,7 +66,7 @@ def speed_of(findings: Findings) -> Speed | None:
 
 def _throughput_figure(runs: list[RunReport]) -> Figure | None:
     points = combined([run.timeline for run in runs])
-    if not points:
+    if len(points) < FEWEST_MARKS:
         return None
     description = "Records per second over the time of scoring; the marks are in the table below."
     svg = throughput_picture("throughput", points, points[-1][1] / points[-1][0], description=description)
@@ -71,3 +75,7 @@ def _throughput_figure(runs: list[RunReport]) -> Figure | None:
     rows: Rows = [(f"{seconds:,.1f} s", f"{count:,.0f}") for seconds, count in shown]
     note = "Between two commits each. Loading the model is not in it."
     return Figure("Throughput", svg, note, ("scoring for", "records committed"), rows)
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:,.1f} s" if seconds < 60 else spoken_seconds(seconds)

@@ -36,10 +36,10 @@ def plan_shards(inputs: tuple[str, ...], output_root: Path | str) -> list[Shard]
                 raise UsageError(
                     f"{other.path} and {shard.path} would both write {shard.output_stem}.parquet",
                     "one input for each output",
-                    "score them into different --output directories, or give their common parent as INPUT",
+                    "rename one of them, or score them into different --output directories",
                 )
         if not found:
-            raise _nothing_found(argument)
+            raise _nothing_found(argument, output_root)
     for shard in shards.values():
         _require_usable_name(shard, shards)
     return list(shards.values())
@@ -212,9 +212,11 @@ def split_extension(name: str) -> tuple[str, str] | None:
     return extension, compression
 
 
-def _nothing_found(argument: str) -> InputError:
+def _nothing_found(argument: str, output_root: Path | str) -> InputError:
     if not is_object(argument) and not os.path.lexists(argument) and not glob.has_magic(argument):
         return InputError(f"{argument} does not exist", "a file, directory, glob or file:// URI", "check the path")
+    if argument == output_root or (not is_object(argument) and Path(argument).resolve() == Path(output_root)):
+        return InputError(f"{argument} is the --output too", "an INPUT and another place for its results", "name one")
     known = " ".join(FORMATS)
     return InputError(
         f"nothing to read in {argument}",
