@@ -124,6 +124,7 @@ def test_score_help_names_every_line_of_the_contract(run: Run) -> None:
         (["score", "x.csv"], "--output"),
         (["score", "--output", "o"], "INPUT"),
         (["score"], "INPUT"),
+        (["score", "x.csv", "--output", "x.csv"], "x.csv is the --output too"),
         (["score", "x.csv", "--json", "--output", "o"], "it is one of 'batchsent plan'"),
         (["score", "x.csv", "--baselin", "m.json", "--output", "o"], "did you mean '--baseline'?"),
         (["score", "no-such-file.csv", "--output", "o"], "no-such-file.csv does not exist"),

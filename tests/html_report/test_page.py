@@ -209,6 +209,14 @@ def test_a_run_in_flight(scored: Path, tmp_path: Path, report: Report) -> None:
             report(tmp_path / "out")
 
 
+def test_an_audit_is_told(score: Score, tmp_path: Path, reviews: Reviews, report: Report) -> None:
+    score(write_csv(tmp_path / "a.csv", reviews(20)), output=tmp_path / "out", audit=5)
+    text = report(tmp_path / "out").section("what").text
+    assert re.search(
+        r"audit 5 rows, largest difference \S+ \(limit 0.0001\), 0 labels changed, each alone in fp32", text
+    )
+
+
 def test_a_run_that_scored_nothing(tmp_path: Path, report: Report, score: Score) -> None:
     score(write_csv(tmp_path / "a.csv", ["", "  "]), output=tmp_path / "out", label_column=None)
     page = report(tmp_path / "out")

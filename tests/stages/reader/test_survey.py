@@ -102,6 +102,8 @@ def test_an_encoding_that_cannot_be_guessed_is_an_error_with_a_remedy(tmp_path: 
     assert "is not ASCII" in str(survey(shard, "ascii").error)
     with pytest.raises(UsageError, match="--encoding 'nope' is unknown"):
         survey(shard, "nope")
+    with pytest.raises(UsageError, match=r"'gb1803' is unknown; .*; did you mean 'gb18030'"):
+        survey(shard, "gb1803")
 
 
 def test_what_was_said_is_not_guessed(tmp_path: Path) -> None:
