@@ -116,7 +116,7 @@ def test_somebody_elses_file_is_not_overwritten(store: LocalStore, model: Path) 
         ({"text_column": "body"}, "text-column: text → body"),
         ({"keep": ("id",)}, "keep: "),
         ({"threads": 2}, "threads: 1 → 2"),
-        ({"limit": 3}, "limit: None → 3"),
+        ({"limit": 3}, "limit: none → 3"),
         ({"precision": "bf16"}, "precision: fp32 → bf16"),
         ({"model": "embedded"}, "model: mine → embedded"),
         ({"model": "./none"}, "model: mine → ./none"),

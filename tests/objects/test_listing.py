@@ -53,7 +53,7 @@ def test_a_folder(dumps: str, cloud: Cloud) -> None:
 def test_dir_itself_is_never_read(dumps: str) -> None:
     assert not {"out/e.csv"} & set(plan(dumps, output=f"{dumps}/out"))
     assert {"outer/f.csv"} <= set(plan(dumps, output=f"{dumps}/out"))
-    with pytest.raises(InputError, match="nothing to read"):
+    with pytest.raises(InputError, match="dumps is the --output too"):
         plan(dumps, output=dumps)
 
 

@@ -58,7 +58,7 @@ def test_a_resumed_run_keeps_what_was_planned(
 def test_input_is_not_hashed_by_the_gigabyte(
     begun: Callable[[int], Path], plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = begun(7)
+    out = begun(6)  # of nine; two more may be on their way
     known = plan(tmp_path / "in", output=out).kept
     (out / "_batchsent/digests.json").unlink(missing_ok=True)
     monkeypatch.setattr(kept, "HASHED_BYTES", 0)

@@ -125,7 +125,7 @@ def test_dir_inside_input_is_not_read(folder: Path) -> None:
         assert sorted(names(argument, output=output)) == ["scored2/z.csv", "x.csv"]
     with pytest.raises(InputError, match="not in the output directory"):
         names("scored/*", output=output)
-    with pytest.raises(InputError, match="not in the output directory"):
+    with pytest.raises(InputError, match="scored is the --output too"):
         names("scored", output=output)
     with pytest.raises(InputError):
         names(".", output=folder)

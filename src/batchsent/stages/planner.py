@@ -215,7 +215,7 @@ def split_extension(name: str) -> tuple[str, str] | None:
 def _nothing_found(argument: str, output_root: Path | str) -> InputError:
     if not is_object(argument) and not os.path.lexists(argument) and not glob.has_magic(argument):
         return InputError(f"{argument} does not exist", "a file, directory, glob or file:// URI", "check the path")
-    if argument == output_root or (not is_object(argument) and Path(argument).resolve() == Path(output_root)):
+    if str(output_root) in (argument, argument if is_object(argument) else os.path.realpath(argument)):
         return InputError(f"{argument} is the --output too", "an INPUT and another place for its results", "name one")
     known = " ".join(FORMATS)
     return InputError(
