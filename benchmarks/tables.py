@@ -141,6 +141,21 @@ def _plan_accuracy(result: Result) -> list[str]:
     return lines
 
 
+def _gpu_busy(result: Result) -> list[str]:
+    lines = [
+        "| precision | batching | reviews/s | tokens/s | scoring | whole run | GPU busy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        seconds = row["scoring_seconds"]
+        lines.append(
+            f"| {row['precision']} | {row['batching']} | **{row['records'] / seconds:,.0f}** "
+            f"| {row['tokens'] / seconds:,.0f} | {seconds:.1f} s | {row['seconds']:.1f} s | {row['busy']:.0%} |"
+        )
+    records, tokens = result["rows"][0]["records"], result["rows"][0]["tokens"]
+    return [*lines, "", f"{records:,} reviews of {tokens / records:.0f} tokens on average, on one {result['gpu']}."]
+
+
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
     lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
@@ -261,6 +276,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "budget": _budget,
     "planning": _planning,
     "plan_accuracy": _plan_accuracy,
+    "gpu_busy": _gpu_busy,
     "tokenizing": _tokenizing,
     "growth": _growth,
     "padding": _padding,
