@@ -21,34 +21,31 @@ from batchsent.stores import look_at_each
 log = logging.getLogger(__name__)
 
 
-def has_nothing_to_do(run: Run, shards: Sequence[Shard]) -> bool:
-    """Whether ``_SUCCESS`` vouches for just these shards, unchanged, and as many rows as asked for were audited.
+def published_before(run: Run, shards: Sequence[Shard]) -> Manifest | None:
+    """The manifest, if there is nothing to do; then the run's report says so.
 
-    If so, the run's report says it.
+    ``_SUCCESS`` vouches for just these shards, unchanged, and as many rows as asked for were audited.
     """
     store, ledger = run.store, run.ledger
     if not checkpoint.is_published(store) or ledger.listed.keys() != {shard.name for shard in shards}:
-        return False
+        return None
     if not all(look_at_each(store, ledger.is_finished, shards)):
-        return False
+        return None
     manifest = checkpoint.load_manifest(store)
     if manifest is None or not manifest.has_audit_of(run.config.audit):
-        return False
+        return None
     run.report.end("nothing to do")
     run.report.count_all(manifest)
     run.report.kept_shard_count = len(shards)
     run.report.kept_bytes = run.report.own_bytes
-    return True
+    return manifest
 
 
-def judge_published(run: Run, drift_gate: DriftGate | None) -> None:
+def judge_published(run: Run, manifest: Manifest, drift_gate: DriftGate | None) -> None:
     """Tell what the gates of this run say of a DIR that is published; it stays so, as others may have read it.
 
     Raises UsageError if the baseline is of other labels.
     """
-    manifest = checkpoint.load_manifest(run.store)
-    if manifest is None:
-        return
     bad = bad_rows(run, manifest)
     found: list[BatchsentError] = [] if bad is None else [bad]
     if drift_gate is not None:

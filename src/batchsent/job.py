@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsent.audit import Auditor
-from batchsent.closing import Closing, has_nothing_to_do, judge_published
+from batchsent.closing import Closing, judge_published, published_before
 from batchsent.config import ScoreConfig
 from batchsent.digests import DigestCache
 from batchsent.directory import adopt, begin, require_free_names
@@ -99,14 +99,16 @@ class _Job:
             store.remove_orphans()
             digests = DigestCache(store, self._check)
             identity = adopt(store, self.config, digests.of_model)
-            published = None if identity is None else self._run_of(store, identity, digests)
-            if published is not None and has_nothing_to_do(published, shards):
-                committer.confirm_success(store)
-                judge_published(published, drift_gate)
-                self.report.seconds = time.monotonic() - began
-                with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
-                    digests.save()
-                return
+            if identity is not None:
+                run = self._run_of(store, identity, digests)
+                manifest = published_before(run, shards)
+                if manifest is not None:
+                    committer.confirm_success(store)
+                    judge_published(run, manifest, drift_gate)
+                    self.report.seconds = time.monotonic() - began
+                    with contextlib.suppress(StorageError):  # published it is, also on a disk that is full by now
+                        digests.save()
+                    return
             with ReaderProcess(self._check) as reader, self._cluster() as cluster:
                 # Before anything is decided: a wrong column must not make DIR the property of wrong settings.
                 inspections = inspect_shards(reader, shards, self.config)
@@ -208,7 +210,7 @@ class _Job:
         """Take back what DIR promised; False where other ranks have published while this one began."""
         if not self.share.is_whole:
             run.ledger.refresh()
-            if has_nothing_to_do(run, shards):
+            if published_before(run, shards) is not None:
                 return False
         committer.begin_changes(run.store, run.identity.fingerprint)
         run.ledger.refresh()  # what a rank that published until just now has finished, it has also cleared

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +150,12 @@ def test_a_traceback_is_asked_for_and_stands_in_the_line(
         main(["--debug", "score", "nothing.csv", "--output", "out", "--log-format", "json"])
     [line] = lines(capsys.readouterr().err)
     assert "InputError" in line["traceback"]
+
+
+def test_ids_of_runs_sort_as_the_runs_began() -> None:
+    ids = []
+    for _ in range(20):  # within one second, as a run with nothing to do takes less
+        ids.append(logs.new_run_id())
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    assert len({run_id.partition("Z-")[0] for run_id in ids}) == len(ids)

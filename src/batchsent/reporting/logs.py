@@ -23,8 +23,9 @@ _PRINTED = "stderr"
 
 
 def new_run_id() -> str:
-    """Sorts by time, and is one of its kind."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    """Sorts by time, to the millisecond, as runs may follow one another within a second; and is one of its kind."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z-{secrets.token_hex(3)}"
 
 
 class JsonFormatter(logging.Formatter):
