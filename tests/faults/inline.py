@@ -117,10 +117,11 @@ class Inline:
         output: Path | str,
         progress: Progress | None = None,
         stop: StopSignal | None = None,
+        stand_in: StandIn | None = None,
         **options: Any,
     ) -> RunReport:
         """As ``batchsent.score``, with parts of 10 records unless told otherwise."""
         defaults: dict[str, Any] = {"model": str(self._model), "precision": "fp32", "threads": 1, "device": "cpu"}
         defaults |= {"backend": "torch", "rows_per_part": 10}
         config = ScoreConfig(inputs=tuple(map(str, inputs)), output=str(output), **(defaults | options))
-        return job.run_job(config, load_model=lambda *_: StandIn(), progress=progress, stop=stop)
+        return job.run_job(config, load_model=lambda *_: stand_in or StandIn(), progress=progress, stop=stop)

@@ -50,8 +50,6 @@ def test_18_ray(
         "fp32",
         "--threads",
         "1",
-        "--backend",
-        "torch",
     ]
     command += ["--backend", "torch", "--rows-per-part", "50", "--output"]
     part_count = 6 + 104 + 10
