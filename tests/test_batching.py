@@ -171,6 +171,7 @@ def packed_identity(cuda: None, monkeypatch: pytest.MonkeyPatch) -> Identity:
     return replace(resolve(config, source, "cpu"), precision="fp16")
 
 
+@pytest.mark.compiled
 def test_much_work_on_cuda_is_compiled(
     packed_identity: Identity, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +191,7 @@ def test_what_is_not_compiled(
     assert not choose_compiled(replace(packed_identity, **changes), tmp_path / "never looked at", device, input_bytes)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("attention", "reason"),
     [

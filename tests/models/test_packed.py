@@ -242,6 +242,7 @@ def compiled(models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> 
     return make
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("model_type", PACKABLE_TYPES)
 def test_a_compiled_pass_is_compiled_once_and_computes_the_same(
     models: Callable[[str], Path],
@@ -260,6 +261,7 @@ def test_a_compiled_pass_is_compiled_once_and_computes_the_same(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.compiled
 def test_a_pass_of_another_size_is_not_compiled(
     compiled: Callable[[str], SequenceClassifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,7 @@ def test_a_pass_of_another_size_is_not_compiled(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.compiled
 def test_what_cannot_be_compiled_says_so(compiled: Callable[[str], SequenceClassifier]) -> None:
     # The CPU's own attention asks for values, so it is no part of a graph.
     with pytest.raises(CompilationError, match=r"^torch\.compile fails "):
