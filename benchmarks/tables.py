@@ -156,6 +156,26 @@ def _gpu_busy(result: Result) -> list[str]:
     return [*lines, "", f"{records:,} reviews of {tokens / records:.0f} tokens on average, on one {result['gpu']}."]
 
 
+def _pass_profile(result: Result) -> list[str]:
+    kinds = list(result["rows"][0]["device_seconds"])
+    lines = [
+        f"| precision | passes | ms a pass | begun by the host in | device busy | {' | '.join(kinds)} |",
+        f"|---|---|---|---|---|{'---|' * len(kinds)}",
+    ]
+    for row in result["rows"]:
+        times = [row["seconds"], row["starting_seconds"], *row["device_seconds"].values()]
+        whole, starting, *by_kind = (1_000 * seconds / row["passes"] for seconds in times)
+        shares = " | ".join(f"{ms:.2f}" for ms in by_kind)
+        lines.append(
+            f"| {row['precision']} | {row['variant']} | **{whole:.1f}** | {starting:.1f} "
+            f"| {sum(by_kind) / whole:.0%} | {shares} |"
+        )
+    first = result["rows"][0]
+    where = f", on one {result['gpu']}" if result["gpu"] else ""
+    tokens = f"{first['passes']} passes of {first['tokens'] / first['passes']:,.0f} tokens on average"
+    return [*lines, "", f"{result['model']}, {tokens} ({first['precision']}, {first['variant']}){where}."]
+
+
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
     lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
@@ -277,6 +297,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "planning": _planning,
     "plan_accuracy": _plan_accuracy,
     "gpu_busy": _gpu_busy,
+    "pass_profile_cuda": _pass_profile,
     "tokenizing": _tokenizing,
     "growth": _growth,
     "padding": _padding,

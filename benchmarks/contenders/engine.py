@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batchsent.config import ScoreConfig
 from batchsent.engines.encoding import make_encode
+from batchsent.identity import Identity
 from batchsent.models.loading import load_model
 from batchsent.models.resolution import ModelSource, resolve_model
 from batchsent.resolve import resolve
@@ -32,8 +33,7 @@ def source_of(directory: Path) -> ModelSource:
 def load(task: Task) -> Ready:
     """The model as the job loads it, on the backend or with the batching that the variant names."""
     source = source_of(task.model)
-    identity = resolve(ScoreConfig(inputs=("-",), output="-", **options(task)), source, task.device)
-    identity = replace(identity, compiled=task.variant == COMPILED)
+    identity = identity_of(task, source)
     model = load_model(identity, source.directory, task.device)
 
     def ready(texts: Sequence[str], setting: Setting) -> Score:
@@ -52,6 +52,12 @@ def load(task: Task) -> Ready:
         return score
 
     return ready
+
+
+def identity_of(task: Task, source: ModelSource) -> Identity:
+    """What the job would decide for the task."""
+    identity = resolve(ScoreConfig(inputs=("-",), output="-", **options(task)), source, task.device)
+    return replace(identity, compiled=task.variant == COMPILED)
 
 
 def options(task: Task) -> dict[str, Any]:

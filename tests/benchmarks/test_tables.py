@@ -64,6 +64,15 @@ def test_the_table_of_growth_has_a_part_for_every_axis() -> None:
     assert "| 50% | 50% | 5.10 | 5.00 | +1.0% (-0.2% to +2.0%) |" in text
 
 
+def test_a_profile_says_what_a_pass_takes_and_how_long_the_device_waits() -> None:
+    kinds = {"matrix products": 0.02, "attention": 0.01}
+    row = {"precision": "fp16", "variant": "packed", "passes": 10, "tokens": 50_000, "seconds": 0.04}
+    row |= {"starting_seconds": 0.008, "device_seconds": kinds, "longest": {}, "host_longest": {}}
+    lines = tables.TABLES["pass_profile_cuda"]({"model": "distilbert", "gpu": "a GPU", "rows": [row]})
+    assert "| fp16 | packed | **4.0** | 0.8 | 75% | 2.00 | 1.00 |" in lines
+    assert lines[-1] == "distilbert, 10 passes of 5,000 tokens on average (fp16, packed), on one a GPU."
+
+
 def test_what_was_not_measured_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "HERE", tmp_path)
     text = "before\n<!-- result: growth -->\nNot measured yet.\n<!-- end -->\nafter\n"
