@@ -6,17 +6,25 @@ Knows devices and precisions. What a family computes of a batch is a pass, which
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from batchsent.records import TokenBatch
 
 CUDA_PASSES_IN_FLIGHT = 2
 """Queued behind the one whose logits are waited for: enough that the device is never without work."""
+
+ATTENTION_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All of ``scaled_dot_product_attention`` but cuDNN's, which torch prefers on Hopper and later.
+
+It plans every new shape on the host for tens of milliseconds (https://github.com/pytorch/pytorch/pull/155958), and
+batches sorted by length hardly ever have a shape twice.
+"""
 
 Logits = npt.NDArray[np.float32]
 """[windows, labels]"""
@@ -66,7 +74,7 @@ class TorchClassifier:
     @torch.inference_mode()
     def start(self, batch: TokenBatch) -> Callable[[], Logits]:
         """Begin a forward pass; what is returned waits for its logits. Raises torch.OutOfMemoryError."""
-        with self._precisely(self._autocast):
+        with self._computing(self._autocast):
             logits = self._pass(batch)
         if self.device.type == "cpu":
             return logits.numpy
@@ -89,17 +97,20 @@ class TorchClassifier:
             model = self._load(torch.float32).to(self.device)
             self._check()
             self._reference_pass = self._made(self._make_reference_pass, model, autocast=False)
-        logits: Logits = self._reference_pass(batch).cpu().numpy()
+        with self._computing(autocast=False):
+            logits: Logits = self._reference_pass(batch).cpu().numpy()
         return logits
 
     @torch.inference_mode()
     def _made(self, make_pass: Callable[[Any], Pass], model: Any, autocast: bool) -> Pass:
         # Some compute with the model at once.
-        with self._precisely(autocast):
+        with self._computing(autocast):
             return make_pass(model)
 
-    def _precisely(self, autocast: bool) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.float16) if autocast else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _computing(self, autocast: bool) -> Iterator[None]:
+        with sdpa_kernel(ATTENTION_KERNELS), torch.autocast(self.device.type, torch.float16, enabled=autocast):
+            yield
 
 
 def batch_of(rows: Sequence[Sequence[int]]) -> TokenBatch:

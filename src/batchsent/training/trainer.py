@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from batchsent.errors import UsageError
+from batchsent.models.torch_classifier import ATTENTION_KERNELS
 from batchsent.stop import StopSignal
 from batchsent.training.base import Trainable, load_base
 from batchsent.training.callbacks import Conductor, Reporter, Schedule
@@ -85,7 +87,8 @@ def train(material: Material, point: Point, folder: Path, stop: StopSignal, show
     _announce(trainable, point, schedule, checkpoint)
     showing.start(point.title, state["global_step"] if state else 0, schedule.step_count)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with sdpa_kernel(ATTENTION_KERNELS):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"{material.device} has too little memory for batches of {point.batch_size} texts of "
