@@ -109,7 +109,8 @@ class TorchClassifier:
 
     @contextlib.contextmanager
     def _computing(self, autocast: bool) -> Iterator[None]:
-        with sdpa_kernel(ATTENTION_KERNELS), torch.autocast(self.device.type, torch.float16, enabled=autocast):
+        half = torch.autocast(self.device.type, torch.float16) if autocast else contextlib.nullcontext()
+        with sdpa_kernel(ATTENTION_KERNELS), half:
             yield
 
 
