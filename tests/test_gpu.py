@@ -74,6 +74,13 @@ def test_the_same_bytes_twice(score: Score, tmp_path: Path, reviews: Reviews) ->
     assert published(tmp_path / "one") == published(tmp_path / "two")
 
 
+def test_cudnn_plans_no_attention(score: Score, tmp_path: Path, reviews: Reviews) -> None:
+    path = write_csv(tmp_path / "r.csv", reviews(20))
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    score(path, output=tmp_path / "out", model="embedded", device="cuda", precision="fp16", batching="padded")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+
+
 # --- beside fp32
 
 HALF = ("fp16", "fp16-weights", "bf16")

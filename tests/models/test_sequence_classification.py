@@ -12,6 +12,7 @@ import torch
 from batchsent.errors import ModelError
 from batchsent.models.pretrained import DEFAULT_MAX_LENGTH
 from batchsent.models.sequence_classification import SequenceClassifier, describe
+from batchsent.models.torch_classifier import TorchClassifier
 from support import batch_of
 
 SMALL: dict[str, Any] = {
@@ -290,22 +291,22 @@ def test_other_precisions_give_float32(tiny_model: Path, precision: str) -> None
     assert torch.allclose(found, exact, atol=0.3)
 
 
-def test_no_pass_is_given_to_cudnns_attention(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On CUDA it would plan each new shape for tens of milliseconds. Whoever else uses torch here keeps it."""
-    attend, allowed = torch.nn.functional.scaled_dot_product_attention, list[bool]()
-
-    def watched(*inputs: Any, **options: Any) -> torch.Tensor:
-        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())  # type: ignore[no-untyped-call]
-        return attend(*inputs, **options)
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-    for precision in ("fp32", "bf16"):
-        model = classifier(tiny_model, precision)
-        logits(model, [[5, 6, 7], [8]])
-        exact_logits(model, [[5, 6, 7], [8]])
-    assert allowed
-    assert not any(allowed)
-    assert torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+def test_whoever_is_no_cpu_has_cudnn_plan_no_attention() -> None:
+    found = []
+    try:
+        for device in ("cpu", "meta"):
+            torch.backends.cuda.enable_cudnn_sdp(True)
+            TorchClassifier(
+                lambda dtype: torch.nn.Linear(1, 1, dtype=dtype),
+                lambda model: model,
+                precision="fp32",
+                device=device,
+                threads=torch.get_num_threads(),
+            )
+            found.append(torch.backends.cuda.cudnn_sdp_enabled())  # type: ignore[no-untyped-call]
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+    assert found == [True, False]
 
 
 def test_full_precision_of_fp32_is_the_same_model(tiny_model: Path) -> None:

@@ -6,25 +6,17 @@ Knows devices and precisions. What a family computes of a batch is a pass, which
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from batchsent.records import TokenBatch
 
 CUDA_PASSES_IN_FLIGHT = 2
 """Queued behind the one whose logits are waited for: enough that the device is never without work."""
-
-ATTENTION_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All of ``scaled_dot_product_attention`` but cuDNN's, which torch prefers on Hopper and later.
-
-It plans every new shape on the host for tens of milliseconds (https://github.com/pytorch/pytorch/pull/155958), and
-batches sorted by length hardly ever have a shape twice.
-"""
 
 Logits = npt.NDArray[np.float32]
 """[windows, labels]"""
@@ -54,6 +46,8 @@ class TorchClassifier:
         """
         if device == "cpu":
             torch.set_num_threads(threads)
+        else:
+            leave_out_cudnn_attention()
         self.device = torch.device(device)
         self.in_flight = 0 if device == "cpu" else CUDA_PASSES_IN_FLIGHT
         self._load, self._check = load, check
@@ -74,7 +68,7 @@ class TorchClassifier:
     @torch.inference_mode()
     def start(self, batch: TokenBatch) -> Callable[[], Logits]:
         """Begin a forward pass; what is returned waits for its logits. Raises torch.OutOfMemoryError."""
-        with self._computing(self._autocast):
+        with self._precisely(self._autocast):
             logits = self._pass(batch)
         if self.device.type == "cpu":
             return logits.numpy
@@ -97,21 +91,27 @@ class TorchClassifier:
             model = self._load(torch.float32).to(self.device)
             self._check()
             self._reference_pass = self._made(self._make_reference_pass, model, autocast=False)
-        with self._computing(autocast=False):
-            logits: Logits = self._reference_pass(batch).cpu().numpy()
+        logits: Logits = self._reference_pass(batch).cpu().numpy()
         return logits
 
     @torch.inference_mode()
     def _made(self, make_pass: Callable[[Any], Pass], model: Any, autocast: bool) -> Pass:
         # Some compute with the model at once.
-        with self._computing(autocast):
+        with self._precisely(autocast):
             return make_pass(model)
 
-    @contextlib.contextmanager
-    def _computing(self, autocast: bool) -> Iterator[None]:
-        half = torch.autocast(self.device.type, torch.float16) if autocast else contextlib.nullcontext()
-        with sdpa_kernel(ATTENTION_KERNELS), half:
-            yield
+    def _precisely(self, autocast: bool) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.float16) if autocast else contextlib.nullcontext()
+
+
+def leave_out_cudnn_attention() -> None:
+    """Have this process compute attention by torch's other kernels.
+
+    On Hopper and later torch prefers cuDNN's, which plans every new shape on the host for tens of milliseconds
+    (https://github.com/pytorch/pytorch/pull/155958); batches sorted by length hardly ever have a shape twice. Once and
+    for all: torch's switch is the process's, and threads that turn it on and off again would meet.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def batch_of(rows: Sequence[Sequence[int]]) -> TokenBatch:

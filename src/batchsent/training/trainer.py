@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.attention import sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from batchsent.errors import UsageError
-from batchsent.models.torch_classifier import ATTENTION_KERNELS
+from batchsent.models.torch_classifier import leave_out_cudnn_attention
 from batchsent.stop import StopSignal
 from batchsent.training.base import Trainable, load_base
 from batchsent.training.callbacks import Conductor, Reporter, Schedule
@@ -74,6 +73,8 @@ def train(material: Material, point: Point, folder: Path, stop: StopSignal, show
     """
     settings = material.settings
     torch.set_num_threads(settings.threads)
+    if material.device != "cpu":
+        leave_out_cudnn_attention()
     schedule = _schedule(material, point)
     checkpoint = latest_checkpoint(folder)
     state = state_of(checkpoint) if checkpoint else None
@@ -87,8 +88,7 @@ def train(material: Material, point: Point, folder: Path, stop: StopSignal, show
     _announce(trainable, point, schedule, checkpoint)
     showing.start(point.title, state["global_step"] if state else 0, schedule.step_count)
     try:
-        with sdpa_kernel(ATTENTION_KERNELS):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"{material.device} has too little memory for batches of {point.batch_size} texts of "
