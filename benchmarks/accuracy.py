@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 import batchsent
-from common import save
+from common import can_score, save
 
 TRUE_LABELS = {"0": 0, "neg": 0, "negative": 0, "1": 1, "pos": 1, "positive": 1}
 ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
@@ -36,7 +36,7 @@ def main() -> None:
         table = _sample(Path(path), text_column, label_column, arguments.rows)
         true = table["label"].to_numpy()
         exact: Any = None
-        for backend, precision in ENGINES:
+        for backend, precision in (engine for engine in ENGINES if can_score(*engine)):
             found = _positive(table, backend=backend, precision=precision)
             exact = found if exact is None else exact
             rows.append({"data": name, "backend": backend, "precision": precision, **_compare(true, exact, found)})

@@ -23,7 +23,7 @@ from batchsent.audit import LIMITS
 from batchsent.models.families import CLASSIFICATION, TEXT_TO_TEXT, task_of
 from batchsent.models.graphs import CONVERTIBLE
 from batchsent.models.resolution import EMBEDDED_DIRECTORY, read_model_config
-from common import save
+from common import can_score, save
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _ways(model: str) -> Iterator[tuple[str, str]]:
     if task != TEXT_TO_TEXT:  # T5 overflows in it
         yield from (("torch", precision) for precision in ("fp16", "fp16-weights"))
     if task == CLASSIFICATION and read_model_config(directory)["model_type"] in CONVERTIBLE:
-        yield from (("openvino", precision) for precision in ("fp32", "bf16", "int8"))
+        yield from (("openvino", p) for p in ("fp32", "bf16", "int8") if can_score("openvino", p))
 
 
 def _texts(file: str, column: str, rows: int) -> list[str]:

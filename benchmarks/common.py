@@ -17,7 +17,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from batchsent.machine import available_cores, has_native_bf16, is_bf16_faster
+from batchsent.errors import UsageError
+from batchsent.machine import available_cores, has_native_bf16, is_bf16_faster, require_precision
 from batchsent.reporting.run_report import library_versions
 
 HERE = Path(__file__).parent
@@ -45,6 +46,15 @@ def environment(beside: tuple[str, ...] = ()) -> dict[str, Any]:
         "versions": library_versions() | _versions(beside),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
     }
+
+
+def can_score(backend: str, precision: str) -> bool:
+    """Whether a job on this CPU would not be refused."""
+    try:
+        require_precision(precision, "cpu", backend)
+    except UsageError:
+        return False
+    return True
 
 
 def _versions(distributions: tuple[str, ...]) -> dict[str, str]:

@@ -107,6 +107,46 @@ def test_bf16_is_chosen_only_where_it_is_faster(says: Any, vendor: str, flags: s
 
 
 @pytest.mark.parametrize(
+    ("cpuinfo", "answer"),
+    [
+        ("flags : fpu avx2 avx512f avx512_vnni\n", True),
+        ("flags : fpu avx2 avx_vnni\n", True),  # Alder Lake, Sierra Forest
+        ("Features : fp asimd asimddp\n", True),
+        ("flags : fpu avx2\n", False),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_int8_dot_products(says: Any, cpuinfo: str | None, answer: bool | None) -> None:
+    says(**({} if cpuinfo is None else {"cpuinfo": cpuinfo}))
+    assert machine.has_int8_dot_products() is answer
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("avx2", "this processor emulates bf16"),
+        ("avx512f avx512_bf16", None),
+        ("avx512f avx512_bf16 avx512_fp16", "without AMX, this processor's bf16 is slower than its fp32"),
+    ],
+)
+def test_why_bf16_gains_nothing(says: Any, flags: str, told: str | None) -> None:
+    says(cpuinfo=f"vendor_id\t: GenuineIntel\nflags\t\t: fpu {flags}\n")
+    assert machine.why_not_faster("bf16") == told
+    assert machine.why_not_faster("fp32") is None
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_int8_is_refused_where_its_sums_overflow(says: Any, vnni: bool) -> None:
+    says(cpuinfo=f"flags : fpu avx2 {'avx_vnni' if vnni else ''}\n")
+    if vnni:
+        machine.require_precision("int8", "cpu", "openvino")
+    else:
+        with pytest.raises(UsageError, match="without dot products of 8-bit integers"):
+            machine.require_precision("int8", "cpu", "openvino")
+
+
+@pytest.mark.parametrize(
     ("meminfo", "free"),
     [("MemTotal: 9 kB\nMemAvailable:   2048 kB\n", 2 << 20), ("MemTotal: 9 kB\n", None), (None, None)],
 )
@@ -188,7 +228,6 @@ def test_fp16_is_not_for_the_cpu(precision: str) -> None:
 def test_int8_is_for_openvino_on_the_cpu(backend: str, device: str) -> None:
     with pytest.raises(UsageError, match=f"int8 with {backend} on {device}"):
         machine.require_precision("int8", device, backend)
-    machine.require_precision("int8", "cpu", "openvino")
 
 
 def test_auto_is_fp16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,17 +26,19 @@ def config_of(*inputs: Path, **options: Any) -> ScoreConfig:
     return ScoreConfig(inputs=tuple(map(str, inputs)), output="-", device="cpu", **options)
 
 
+@pytest.mark.parametrize("has_int8", [True, False])
 def test_every_engine_budget_and_thread_count_is_tried(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, has_int8: bool
 ) -> None:
     monkeypatch.setattr(machine, "available_cores", lambda: 2)
     monkeypatch.setattr(tuning, "available_cores", lambda: 2)
+    monkeypatch.setattr(tuning, "has_int8_dot_products", lambda: has_int8)
     path = write_csv(tmp_path / "r.csv", ["good film", "", "bad " * 30, "good film"] * 50)
     found = tune(config_of(path, model=str(tiny_model), precision="fp32"), lambda: None)
     assert (found.text_count, found.token_count) == (2, 4 + 32), "each text once"
     assert found.chosen_by_auto.backend == "openvino"
     tried = [(t.backend, t.precision, t.threads, t.batch_tokens) for t in found.trials]
-    engines = [("openvino", "fp32"), ("torch", "fp32"), ("openvino", "int8")]
+    engines = [("openvino", "fp32"), ("torch", "fp32"), *([("openvino", "int8")] if has_int8 else [])]
     assert tried == [(*engine, threads, budget) for engine in engines for threads in (2, 1) for budget in (256, 1_024)]
     assert all(trial.tokens_per_second > 0 for trial in found.trials)
     fastest = found.fastest("fp32")
@@ -66,7 +68,10 @@ def test_a_signal_ends_it(tmp_path: Path, tiny_model: Path) -> None:
         tune(config_of(path, model=str(tiny_model), backend="torch"), stopped)
 
 
-def test_what_is_printed_is_a_job_file(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_is_a_job_file(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "has_int8_dot_products", lambda: True)
     path = write_csv(tmp_path / "r.csv", ["good film", "bad film"])
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--tune", str(path), "--model", str(tiny_model), "--precision", "fp32", "--device", "cpu"])

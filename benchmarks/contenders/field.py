@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from batchsent.machine import has_native_bf16, is_bf16_faster
+from common import can_score
 from contenders import Contender, Setting
 
 CPU_ROWS = (1, 4, 8, 16)
@@ -47,7 +48,7 @@ def _cpu() -> tuple[Contender, ...]:
         ),
         *(_engine_on_cpu(p, "torch") for p in floats),
         *(_engine_on_cpu(p, "openvino") for p in (*floats, "int8")),
-        *(contender for p in (chosen_by_auto, "int8") for contender in _jobs_on_cpu(p)),
+        *(contender for p in (chosen_by_auto, "int8") if can_score("openvino", p) for contender in _jobs_on_cpu(p)),
     )
 
 

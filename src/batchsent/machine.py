@@ -60,6 +60,25 @@ def is_bf16_faster() -> bool:
     return bool(flags & {"amx_bf16", "bf16"}) or not (_is_intel() and "avx512_fp16" in flags)
 
 
+def has_int8_dot_products() -> bool | None:
+    """Whether the CPU adds up products of 8-bit integers by one instruction (x86's VNNI or AMX, Arm's dot products).
+
+    Without it they are added up in 16 bits, where they may overflow, and no faster than float32 (docs/decisions/0008).
+    None where the system does not say.
+    """
+    flags = cpu_flags()
+    return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}) if flags else None
+
+
+def why_not_faster(precision: str) -> str | None:
+    """Why this CPU computes ``precision`` no faster than fp32; None where it does, or nothing is known."""
+    if precision == "bf16" and not has_native_bf16():
+        return "this processor emulates bf16"
+    if precision == "bf16" and not is_bf16_faster():
+        return "without AMX, this processor's bf16 is slower than its fp32"
+    return None
+
+
 def _is_intel() -> bool:
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
@@ -116,6 +135,13 @@ def require_precision(precision: str, device: str, backend: str, task: str = "se
     if precision == "int8" and (device != "cpu" or backend != "openvino"):
         raise UsageError(
             f"precision int8 with {backend} on {device}", "openvino on the CPU for int8", "see 'batchsent doctor'"
+        )
+    if precision == "int8" and has_int8_dot_products() is False:
+        raise UsageError(
+            "precision int8 on a processor without dot products of 8-bit integers (VNNI), "
+            "where it is slower than fp32 and sums may overflow",
+            "fp32 there",
+            "choose it",
         )
     if device == "cpu" and precision in ("fp16", "fp16-weights"):
         raise UsageError(

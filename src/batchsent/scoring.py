@@ -26,7 +26,7 @@ from batchsent.engines.commits import CommitThread
 from batchsent.errors import IncompleteError, ShardError
 from batchsent.identity import Identity
 from batchsent.ledger import bytes_between, committed_bytes
-from batchsent.machine import available_cores, choose_device, require_precision
+from batchsent.machine import available_cores, choose_device, require_precision, why_not_faster
 from batchsent.models import loading
 from batchsent.models.openvino import require_backend
 from batchsent.models.resolution import ModelSource, require_unchanged
@@ -221,6 +221,9 @@ class Scorer:
             f"{identity.threads} thread{'s' * (identity.threads != 1)}",
             f"{identity.rows_per_part:,}",
         )
+        reason = why_not_faster(identity.precision) if device == "cpu" else None
+        if reason is not None:
+            log.warning("precision %s gains nothing here: %s; fp32 is faster", identity.precision, reason)
         return device, source
 
     def _scope(self) -> str:

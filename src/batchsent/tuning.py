@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from batchsent.config import ScoreConfig
 from batchsent.errors import InputError
 from batchsent.identity import Identity
-from batchsent.machine import available_cores, choose_device
+from batchsent.machine import available_cores, choose_device, has_int8_dot_products
 from batchsent.models.graphs import calibration_version
 from batchsent.models.loading import prompt_of
 from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
@@ -99,7 +99,9 @@ def _settings(identity: Identity, device: str) -> Iterator[Identity]:
         return
     engines = [(identity.backend, identity.precision)]
     if identity.backend == "openvino" and identity.precision != "int8":
-        engines += [("torch", identity.precision), ("openvino", "int8")]
+        engines.append(("torch", identity.precision))
+        if has_int8_dot_products() is not False:
+            engines.append(("openvino", "int8"))
     threads = dict.fromkeys([identity.threads, max(1, available_cores() // 2)])
     for backend, precision in engines:
         calibration = calibration_version() if precision == "int8" else None

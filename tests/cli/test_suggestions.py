@@ -30,14 +30,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["models", "shwo"], r"batchsent models has no command 'shwo'; expected one of .*; did you mean 'show'\?"),
         (
             ["score", "--modle", "m"],
-            r"score has no option --modle; expected one of 'batchsent score --help'; did you mean '--model'\?",
+            r"score has no option --modle; expected one that 'batchsent score --help' lists; did you mean '--model'\?",
         ),
         (["score", "--modle=m"], r"no option --modle; .* did you mean '--model'\?"),
         (["score", "--text_column", "m"], r"did you mean '--text-column'\?"),
         (["--verson"], r"batchsent has no option --verson; .* did you mean '--version'\?"),
         (["evaluate", "x.csv", "--label-colum", "l"], r"batchsent evaluate has no option .* '--label-column'\?"),
         (["models", "show", "embedded", "--txt", "a"], r"batchsent models show has no option .* '--text'\?"),
-        (["score", "--zzzzzz"], r"no option --zzzzzz; expected one of 'batchsent score --help'; leave it out"),
+        (["score", "--zzzzzz"], r"no option --zzzzzz; expected one that 'batchsent score --help' lists; leave it out"),
         (
             ["score", *HERE, "--precision", "fp61"],
             r"--precision is 'fp61'; expected one of auto, fp32, .*; did you mean 'fp16'\?",

@@ -140,7 +140,8 @@ def _no_such_option(name: str, context: click.Context) -> str:
         remedy = f"it is one of 'batchsent {others[0]}'"
     else:
         remedy = did_you_mean(name, [option for option in known if option.startswith("--")], "leave it out")
-    return f"{context.command_path} has no option {name}; expected one of '{context.command_path} --help'; {remedy}"
+    command = context.command_path
+    return f"{command} has no option {name}; expected one that '{command} --help' lists; {remedy}"
 
 
 def _options_of(name: str, context: click.Context) -> list[str]:

@@ -120,7 +120,10 @@ def _require_equal(graph: Any, model: SequenceClassifier, batches: list[TokenBat
 
 
 def _quantized(graph: Any, batches: list[TokenBatch], pad_token_id: int) -> Any:
-    """int8 by post-training quantization (NNCF, for transformers: symmetric activations, smoothed outliers)."""
+    """int8 by post-training quantization, as NNCF does it for transformers.
+
+    Symmetric weights, asymmetric activations, outliers smoothed.
+    """
     import_openvino()
     import nncf
 

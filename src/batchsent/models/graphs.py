@@ -56,7 +56,9 @@ def require_convertible(name: str, directory: Path) -> None:
     model_type = str(read_model_config(directory).get("model_type"))
     if model_type not in CONVERTIBLE:
         raise ConversionError(
-            f"OpenVINO and {name}, a {model_type} model", f"one of {', '.join(CONVERTIBLE)}", "use --backend torch"
+            f"OpenVINO and {name}, a model of type {model_type}",
+            f"one of {', '.join(CONVERTIBLE)}",
+            "use --backend torch",
         )
 
 

@@ -162,12 +162,12 @@ def _cost_lines(plan: Plan, price_per_hour: float | None) -> Lines:
 
 def _basis_lines(plan: Plan) -> Lines:
     sample = plan.sample
+    passes = f"{sample.pass_count:,} forward pass{'es' * (sample.pass_count != 1)}"
     lines = [
         (
             "rests on",
             f"{_counted(sample.text_count, 'text')} from {_counted(sample.stretch_count, 'place')} in "
-            f"{_counted(sample.shard_count, 'shard')}, {sample.pass_count:,} forward passes in "
-            f"{spoken_seconds(sample.pass_seconds)}",
+            f"{_counted(sample.shard_count, 'shard')}, {passes} in {spoken_seconds(sample.pass_seconds)}",
         )
     ]
     why = [f"{sample.timing_error:.1%} for their time", f"{MACHINE_ERROR:.0%} for what else the machine will do"]

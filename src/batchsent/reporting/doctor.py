@@ -103,7 +103,7 @@ def _processor() -> list[tuple[str, str]]:
         ("model", machine.cpu_model()),
         ("cores", f"{machine.available_cores()} may be used, of {os.cpu_count()}"),
         ("native bf16", _native_bf16()),
-        ("AVX-512 VNNI", "yes" if "avx512_vnni" in machine.cpu_flags() else "no"),
+        ("int8 products", _int8_products()),
         ("memory free", "not known on this system" if free is None else _size(free)),
     ]
 
@@ -112,6 +112,16 @@ def _native_bf16() -> str:
     if not machine.has_native_bf16():
         return "no (bf16 is emulated, and slow)"
     return "yes" if machine.is_bf16_faster() else "yes, but slower than fp32 (without AMX, on this processor)"
+
+
+def _int8_products() -> str:
+    match machine.has_int8_dot_products():
+        case None:
+            return "not known on this system"
+        case True:
+            return "yes"
+        case _:
+            return "no (without VNNI, int8 is slower than fp32 and may overflow)"
 
 
 # --- CUDA
