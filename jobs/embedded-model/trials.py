@@ -42,6 +42,8 @@ def trials(folder: Path) -> list[Trial]:
         Trial("sst2-dev", "SST-2 dev", folder / "sst2-dev.parquet", least_gain=0.005),
         Trial("imdb", "held-out IMDb reviews", reviews, least_gain=0.0),
         Trial("imdb-128", "held-out IMDb reviews", reviews, max_length=128, least_gain=0.0),
+        # Most dumps are a shop's, and nothing of the kind was trained on.
+        Trial("clothing", "shop reviews of clothes", folder / "clothing-test.parquet", least_gain=0.0),
         Trial("examples", "example reviews, by their stars", EXAMPLES, label_column="stars", maps=stars),
     ]
 

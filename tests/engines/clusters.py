@@ -52,13 +52,13 @@ class Nodes:
 
 
 def replica_processes() -> list[psutil.Process]:
-    """The actors' own; Ray names the process after what it does."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
+    """The actors' own; Ray names the process after what it does, and what it forks has its name too."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         command = process.info["cmdline"] or [""]
         if command[0].startswith("ray::") and _ACTOR in command[0]:
-            found.append(process)
-    return found
+            found[process.pid] = process
+    return [process for process in found.values() if process.info["ppid"] not in found]
 
 
 def children_of_replicas() -> list[psutil.Process]:
