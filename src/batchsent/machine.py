@@ -63,7 +63,7 @@ def is_bf16_faster() -> bool:
 def has_int8_dot_products() -> bool | None:
     """Whether the CPU adds up products of 8-bit integers by one instruction (x86's VNNI or AMX, Arm's dot products).
 
-    Without it they are added up in 16 bits, where they may overflow, and no faster than float32 (docs/decisions/0008).
+    Without it they are added up in 16 bits, where they may overflow, and no faster than float32 (docs/decisions/0017).
     None where the system does not say.
     """
     flags = cpu_flags()

@@ -109,9 +109,8 @@ def _processor() -> list[tuple[str, str]]:
 
 
 def _native_bf16() -> str:
-    if not machine.has_native_bf16():
-        return "no (bf16 is emulated, and slow)"
-    return "yes" if machine.is_bf16_faster() else "yes, but slower than fp32 (without AMX, on this processor)"
+    answer, reason = "yes" if machine.has_native_bf16() else "no", machine.why_not_faster("bf16")
+    return answer if reason is None else f"{answer} ({reason})"
 
 
 def _int8_products() -> str:
