@@ -108,9 +108,14 @@ def shifted(query: torch.Tensor, *_: Any) -> torch.Tensor:
 
 
 def across_texts(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_lens: torch.Tensor, max_length: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor,
+    *max_lengths: int,
 ) -> torch.Tensor:
-    return right(query, key, value, cu_seq_lens[[0, -1]], max_length)
+    return right(query, key, value, cu_seq_lens_q[[0, -1]], cu_seq_lens_k[[0, -1]], *max_lengths)
 
 
 def not_finite(query: torch.Tensor, *_: Any) -> torch.Tensor:

@@ -122,7 +122,7 @@ def test_a_pass_that_fails_is_a_device_error(tiny_model: Path, monkeypatch: pyte
 def test_full_precision_is_torch(tiny_model: Path) -> None:
     batch = batch_of(ROWS)
     np.testing.assert_array_equal(
-        classifier(tiny_model, "int8").full_precision_logits(batch), load(tiny_model).start(batch)()
+        classifier(tiny_model, "int8").full_precision_logits(batch), load(tiny_model).full_precision_logits(batch)
     )
 
 

@@ -180,8 +180,9 @@ def test_another_instance_stays_as_it_is(models: Callable[[str], Path]) -> None:
     after = classifier(directory, packed=False)
     for other in (before, after):
         np.testing.assert_array_equal(logits(other, batch), expected)
-        assert other._model.config._attn_implementation == "sdpa"
-    assert one._model.config._attn_implementation != "sdpa"
+    for model in (before, one, after):
+        np.testing.assert_array_equal(model.full_precision_logits(batch), before.full_precision_logits(batch))
+        assert model._model.config._attn_implementation == "sdpa"
 
 
 def test_a_pass_that_fails_leaves_nothing_behind(
@@ -204,7 +205,7 @@ def test_a_pass_that_fails_leaves_nothing_behind(
 def test_a_head_that_gets_something_else_is_noticed(
     models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PackedModel, "_keep_first_tokens", lambda *_: None)
+    monkeypatch.setattr(PackedModel, "_give_head_its_rows", lambda *_: None)
     model = classifier(models("distilbert"), packed=True)
     with pytest.raises(RuntimeError, match="1 rows of logits for 32 texts"):
         model.start(batch_of(texts([60, 5]), 256))
@@ -214,16 +215,24 @@ def test_a_head_that_gets_something_else_is_noticed(
 
 
 @torch.library.custom_op("batchsent_tests::attend", mutates_args=())
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seq_lens: torch.Tensor, longest: int) -> torch.Tensor:
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor,
+    max_length_q: int,
+    max_length_k: int,
+) -> torch.Tensor:
     """Takes the place of CUDA's kernel, into which the compiler does not look either."""
-    return on_cpu(q, k, v, cu_seq_lens, longest)
+    return on_cpu(q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
 
 
 on_cpu = packed._attend_text_by_text
 
 
 @attend.register_fake
-def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seq_lens: torch.Tensor, longest: int) -> torch.Tensor:
+def _(q: torch.Tensor, *_others: Any) -> torch.Tensor:
     return torch.empty_like(q)
 
 
@@ -315,14 +324,27 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_every_pass_has_one_shape(models: Callable[[str], Path], kernel_calls: list[tuple[Any, ...]]) -> None:
     model = half(models("bert"), "meta")
     for lengths in ([60, 30, 5], [64], [3] * 4, [9] * 28):
+        kernel_calls.clear()
         model(batch_of(texts(lengths), 256))
-        query, key, value, cu_q, cu_k, longest_q, longest_k = kernel_calls[-1]
-        assert query.shape == key.shape == value.shape == (256, 4, 16)
-        assert query.stride(-1) == 1
-        assert cu_q is cu_k
-        assert (cu_q.dtype, cu_q.is_contiguous()) == (torch.int32, True)
-        assert len(cu_q) - 1 == min(32, 1 << (len(lengths) - 1).bit_length())
-        assert (longest_q, longest_k) == (64, 64)
+        for query, key, value, cu_q, cu_k, longest_q, longest_k in kernel_calls:
+            is_last = cu_q is not cu_k
+            assert query.shape == ((32 if is_last else 256), 4, 16)
+            assert key.shape == value.shape == (256, 4, 16)
+            assert query.stride(-1) == 1
+            for cu_seq_lens in (cu_q, cu_k):
+                assert (cu_seq_lens.dtype, cu_seq_lens.is_contiguous()) == (torch.int32, True)
+                assert len(cu_seq_lens) - 1 == min(32, 1 << (len(lengths) - 1).bit_length())
+            assert (longest_q, longest_k) == (1 if is_last else 64, 64)
+        assert [call[3] is not call[4] for call in kernel_calls] == [False, False, True]
+
+
+def test_in_the_last_layer_each_text_asks_once() -> None:
+    extents = {"cu_seq_lens_q": None, "cu_seq_lens_k": torch.tensor([0, 60, 90, 95, 95], dtype=torch.int32)}
+    found = packed._one_query_a_text({**extents, "max_length_q": 64, "max_length_k": 64})
+    assert found["cu_seq_lens_q"].tolist() == [0, 1, 2, 3, 4]
+    assert found["cu_seq_lens_q"].dtype == torch.int32
+    assert found["cu_seq_lens_k"] is extents["cu_seq_lens_k"]
+    assert (found["max_length_q"], found["max_length_k"]) == (1, 64)
 
 
 def test_the_row_of_a_pass(models: Callable[[str], Path]) -> None:
@@ -366,8 +388,8 @@ def test_the_kernel_of_every_release_is_called_as_it_wants(monkeypatch: pytest.M
         module = ModuleType("torch.nn.attention.varlen")
         module.varlen_attn = function  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
-        query = torch.zeros(1, 1, 8, dtype=torch.float16)
-        attended: Any = packed._attend(packed._kernel(), query, query, query, torch.zeros(2, dtype=torch.int32), 64)
+        query, extent = torch.zeros(1, 1, 8, dtype=torch.float16), torch.zeros(2, dtype=torch.int32)
+        attended: Any = packed._attend(packed._kernel(), query, query, query, extent, extent, 64, 64)
         assert attended == (query, expected)
 
 

@@ -81,6 +81,8 @@ def _calibration_batches(directory: Path, max_length: int) -> list[TokenBatch]:
 def _traced(model: SequenceClassifier) -> Any:
     import torch
 
+    from batchsent.models.last_layer import narrowed
+
     openvino = import_openvino()
 
     class Traced(torch.nn.Module):
@@ -88,7 +90,8 @@ def _traced(model: SequenceClassifier) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.inner = model.module
+            with torch.inference_mode():
+                self.inner = narrowed(model.module)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.inner(input_ids=input_ids, attention_mask=attention_mask).logits

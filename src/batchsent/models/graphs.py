@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CONVERTIBLE = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra")
 """Model types whose graphs are tested. Another one might be traced into something that is right by chance."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept in the cache, and of the way it is made."""
 _POLL_SECONDS = 0.1
 _PACKAGE_ROOT = str(Path(__file__).parents[2])

@@ -1,9 +1,9 @@
 """A stock encoder run packed: the texts of a batch in one row, one behind the other, without padding.
 
 Every text attends to itself alone (variable-length attention), its positions begin anew, and the classification head
-gets the first token of each. The library's own model does the rest: nothing in it is replaced. Passes of one capacity
-have one shape, whatever their texts are, so the same kernels run in the same order and a text's logits do not depend
-on its neighbours. A text is here what the model reads at once: a window.
+gets the first token of each, the only one that the last layer computes. The library's own modules do the rest. Passes
+of one capacity have one shape, whatever their texts are, so the same kernels run in the same order and a text's logits
+do not depend on its neighbours. A text is here what the model reads at once: a window.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from batchsent.errors import CompilationError
+from batchsent.models.last_layer import narrow, sharing_weights
 from batchsent.records import TokenBatch, packed_window_limit
 
 PACKABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
@@ -37,8 +38,11 @@ _ENCODER_BELOW_POOLER = ("bert", "albert")
 
 _ATTENTION = "batchsent_packed"
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""(query, key, value, cu_seq_lens, max_length), the first three [tokens, heads, head size] each, as is the answer."""
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int, int], torch.Tensor]
+"""(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k) → what the queries take from values.
+
+The first three and the answer are [tokens, heads, head size] each; the tokens of the queries may be fewer.
+"""
 
 
 def can_pack(config: Any) -> str | None:
@@ -61,13 +65,14 @@ class PackedModel:
     """A loaded classifier whose passes are packed: token batch in, logits out."""
 
     def __init__(self, model: Any, *, max_length: int, is_compiled: bool = False) -> None:
-        """Take over ``model``, which :func:`can_pack`; no other instance changes. No text is over ``max_length``.
+        """Compute with the weights of ``model``, which :func:`can_pack`. No text is over ``max_length``.
 
         ``is_compiled`` has torch.compile make the passes of the capacity that comes first; the first of them takes a
         minute. Smaller ones, after memory ran out, are computed as they are.
         """
         from transformers import AttentionInterface
 
+        model = sharing_weights(model)
         config = model.config
         self._model, self._max_length = model, max_length
         self._device: torch.device = model.device
@@ -82,8 +87,9 @@ class PackedModel:
         self._counts_positions = config.model_type in _COUNTED_POSITIONS
         self._first_tokens = torch.empty(0, dtype=torch.int32)
         """[texts]: where each begins in the row of the pass that is being computed."""
+        self._is_narrow = narrow(model, self._first_of_each_text, _one_query_a_text)
         encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
-        encoder.register_forward_hook(self._keep_first_tokens)
+        encoder.register_forward_hook(self._give_head_its_rows)
 
     def __call__(self, batch: TokenBatch) -> torch.Tensor:
         """Begin a pass: float32 logits [texts, labels] on the device. Raises torch.OutOfMemoryError.
@@ -126,9 +132,14 @@ class PackedModel:
         torch._dynamo.maybe_mark_dynamic(attended, 0)  # the one thing that differs from pass to pass
         return self._compiled
 
-    def _keep_first_tokens(self, _module: Any, _inputs: Any, output: Any) -> None:
-        """Turn an encoder's output [1, tokens, hidden] into [texts, 1, hidden]: what every head reads of it."""
-        output.last_hidden_state = output.last_hidden_state[0].index_select(0, self._first_tokens)[:, None]
+    def _first_of_each_text(self, states: torch.Tensor) -> torch.Tensor:
+        """[1, tokens, hidden] → [1, texts, hidden]."""
+        return states.index_select(1, self._first_tokens)
+
+    def _give_head_its_rows(self, _module: Any, _inputs: Any, output: Any) -> None:
+        """Turn an encoder's output into [texts, 1, hidden]: what every head reads of it."""
+        states = output.last_hidden_state
+        output.last_hidden_state = (states if self._is_narrow else self._first_of_each_text(states)).transpose(0, 1)
 
     def _row(self, batch: TokenBatch, capacity: int, text_limit: int) -> torch.Tensor:
         """int32 [2 * capacity + text_limit + 1] on the host: ids, positions, and where each text begins and ends.
@@ -170,7 +181,9 @@ def _attention(
     _mask: None,
     *,
     cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor,
     max_length_q: int,
+    max_length_k: int,
     **_others: Any,
 ) -> tuple[torch.Tensor, None]:
     """The library's attention interface: [1, heads, tokens, head size] each, to [1, tokens, heads, head size].
@@ -178,7 +191,14 @@ def _attention(
     The scale is the kernel's own, one over the root of the head size, as it is in all of PACKABLE_TYPES.
     """
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return attend(query, key, value, cu_seq_lens_q, max_length_q)[None], None
+    return attend(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)[None], None
+
+
+def _one_query_a_text(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an attention of each text's first token, as the only query, to all of its tokens."""
+    begins = arguments["cu_seq_lens_k"]
+    each = torch.arange(len(begins), dtype=begins.dtype, device=begins.device)
+    return {**arguments, "cu_seq_lens_q": each, "max_length_q": 1}
 
 
 def _attend(
@@ -186,13 +206,12 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    cu_seq_lens: torch.Tensor,
-    max_length: int,
+    *extents: Any,
 ) -> torch.Tensor:
     """By one ``kernel`` for all texts. What belongs to no text gets any value."""
     if query.dtype not in (torch.float16, torch.bfloat16):
         raise TypeError(f"variable-length attention takes float16 or bfloat16, not {query.dtype}")
-    attended: torch.Tensor = kernel(query, key, value, cu_seq_lens, cu_seq_lens, max_length, max_length)
+    attended: torch.Tensor = kernel(query, key, value, *extents)
     return attended
 
 
@@ -206,12 +225,19 @@ def _kernel() -> Callable[..., torch.Tensor]:
 
 
 def _attend_text_by_text(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_lens: torch.Tensor, _max_length: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor,
+    *_max_lengths: int,
 ) -> torch.Tensor:
     """The same where there is no such kernel: on the CPU."""
     attended = torch.zeros_like(query)
-    for start, end in pairwise(cu_seq_lens.tolist()):
+    bounds = (pairwise(cu_seq_lens.tolist()) for cu_seq_lens in (cu_seq_lens_q, cu_seq_lens_k))
+    for asked, (start, end) in zip(*bounds, strict=True):
         if start < end:
-            states = [tensor[None, start:end].transpose(1, 2) for tensor in (query, key, value)]
-            attended[start:end] = scaled_dot_product_attention(states[0], states[1], states[2])[0].transpose(0, 1)
+            queries = query[None, slice(*asked)].transpose(1, 2)
+            keys, values = (tensor[None, start:end].transpose(1, 2) for tensor in (key, value))
+            attended[slice(*asked)] = scaled_dot_product_attention(queries, keys, values)[0].transpose(0, 1)
     return attended

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from batchsent.errors import ModelError
+from batchsent.models.last_layer import narrowed
 from batchsent.models.packed import PackedModel
 from batchsent.models.pretrained import load_pretrained, max_length, read_config
 from batchsent.models.torch_classifier import Pass, TorchClassifier, padded
@@ -90,13 +91,13 @@ class SequenceClassifier(TorchClassifier):
         ``is_compiled`` has torch.compile make them, where they are packed.
         The rest as in :class:`TorchClassifier`.
         """
-        packed = None
+        make_pass: Callable[[Any], Pass] = _narrow_padded_pass
         if packed_length is not None:
-            packed = partial(PackedModel, max_length=packed_length, is_compiled=is_compiled)
+            make_pass = partial(PackedModel, max_length=packed_length, is_compiled=is_compiled)
         super().__init__(
             partial(_load, directory),
-            packed or _padded_pass,
-            _padded_pass if packed else None,
+            make_pass,
+            _padded_pass,
             precision=precision,
             device=device,
             threads=threads,
@@ -107,6 +108,10 @@ class SequenceClassifier(TorchClassifier):
     def pad_token_id(self) -> int:
         """What fills the rows of a batch; any token does where the model has none for it, behind the mask."""
         return self._model.config.pad_token_id or 0
+
+
+def _narrow_padded_pass(model: Any) -> Pass:
+    return _padded_pass(narrowed(model))
 
 
 def _padded_pass(model: Any) -> Pass:

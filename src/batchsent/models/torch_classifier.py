@@ -40,9 +40,9 @@ class TorchClassifier:
     ) -> None:
         """``load`` gives the library's model in a dtype, on the CPU; ``make_pass`` what computes a batch with it.
 
+        ``make_reference_pass`` is for fp32 where that is not the same; neither of them changes the model.
         ``precision`` 'fp16' is autocast over fp32 weights; 'fp16-weights' and 'bf16' hold the weights so.
-        ``make_reference_pass`` is for fp32 where that is not the same; ``check`` is called after weights were loaded
-        later than here, and may raise.
+        ``check`` is called after weights were loaded later than here, and may raise.
         """
         if device == "cpu":
             torch.set_num_threads(threads)
@@ -56,7 +56,8 @@ class TorchClassifier:
         dtype = {"bf16": torch.bfloat16, "fp16-weights": torch.float16}.get(precision, torch.float32)
         self._model = load(dtype).to(self.device)
         self._pass = self._made(make_pass, self._model, self._autocast)
-        is_reference = dtype == torch.float32 and not self._autocast and make_reference_pass is None
+        self._is_full = dtype == torch.float32
+        is_reference = self._is_full and not self._autocast and make_reference_pass is None
         self._reference_pass: Pass | None = self._pass if is_reference else None
 
     @property
@@ -88,8 +89,10 @@ class TorchClassifier:
     def full_precision_logits(self, batch: TokenBatch) -> Logits:
         """A whole pass in fp32, padded, from weights that are loaded when they are first needed."""
         if self._reference_pass is None:
-            model = self._load(torch.float32).to(self.device)
-            self._check()
+            model = self._model
+            if not self._is_full:
+                model = self._load(torch.float32).to(self.device)
+                self._check()
             self._reference_pass = self._made(self._make_reference_pass, model, autocast=False)
         logits: Logits = self._reference_pass(batch).cpu().numpy()
         return logits
