@@ -18,7 +18,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from batchsent.errors import UsageError
-from batchsent.machine import available_cores, has_native_bf16, is_bf16_faster, require_precision
+from batchsent.machine import (
+    available_cores,
+    has_int8_dot_products,
+    has_native_bf16,
+    is_bf16_faster,
+    require_precision,
+)
 from batchsent.reporting.run_report import library_versions
 
 HERE = Path(__file__).parent
@@ -43,6 +49,7 @@ def environment(beside: tuple[str, ...] = ()) -> dict[str, Any]:
         "cores": available_cores(),
         "native_bf16": has_native_bf16(),
         "faster_bf16": is_bf16_faster(),
+        "int8_dot_products": has_int8_dot_products(),
         "versions": library_versions() | _versions(beside),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])]),
     }

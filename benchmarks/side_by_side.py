@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from batchsent.machine import available_cores
+from batchsent.machine import available_cores, has_int8_dot_products
 from common import HERE, save
 from contenders import Contender, Probabilities, Setting, Task
 from contenders.field import contenders_for
 from contenders.material import MODELS, texts_of
 from contenders.plain_torch import device_name, reference, token_counts
 from contenders.preparation import prepare
-from contenders.summary import agreement, best_setting, rotated
+from contenders.summary import agreement, best_setting, result_name, rotated
 from contenders.worker import ContenderError, Worker, in_a_process, missing_packages
 
 ROWS = {"cpu": {"distilbert": 64, "embedded": 128}, "cuda": {"distilbert": 2_048, "embedded": 2_048}}
@@ -94,7 +94,8 @@ def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
     for round_index in range(arguments.rounds):
         run_round(round_index, workers, entries)
         # After every round, so that what was measured is not lost.
-        save(f"{device}_{model}", result, folder=arguments.results, beside=LIBRARIES)
+        name = result_name(device, model, int8_dot_products=has_int8_dot_products())
+        save(name, result, folder=arguments.results, beside=LIBRARIES)
     for worker in workers.values():
         worker.end()
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import model_tables
 from contenders import table
+from contenders.summary import result_name
 
 HERE = Path(__file__).parent
 NAMES = ("benchmarks", "models", "scaling", "explanation/sorting-and-packing")
+MODELS = ("distilbert", "embedded")
 PAGES = tuple(HERE.parent / "docs" / f"{name}.md" for name in NAMES)
 MARKED = re.compile(r"(<!-- result: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMED = (
@@ -308,7 +310,8 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
         f"models_{study}": model_tables.evaluations
         for study in ("sst2", "what_to_train", "long_texts", "chinese", "calibration", "calibration_seen")
     },
-    **{f"{device}_{model}": table.lines for device in ("cpu", "cuda") for model in ("distilbert", "embedded")},
+    **{result_name(device, model): table.lines for device in ("cpu", "cuda") for model in MODELS},
+    **{result_name("cpu", model, int8_dot_products=False): table.lines for model in MODELS},
 }
 
 if __name__ == "__main__":

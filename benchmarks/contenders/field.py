@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from batchsent.machine import has_native_bf16, is_bf16_faster
-from common import can_score
+from batchsent.machine import has_int8_dot_products, has_native_bf16, is_bf16_faster
 from contenders import Contender, Setting
 
 CPU_ROWS = (1, 4, 8, 16)
@@ -30,25 +29,26 @@ def contenders_for(device: str) -> tuple[Contender, ...]:
 
 def _cpu() -> tuple[Contender, ...]:
     floats = ("fp32", "bf16") if has_native_bf16() else ("fp32",)
+    integers = () if has_int8_dot_products() is False else ("int8",)
     chosen_by_auto = "bf16" if is_bf16_faster() else "fp32"
     return (
         *(_products_on_cpu(p) for p in floats),
-        *(_products_on_cpu(p, "openvino") for p in (*floats, "int8")),
+        *(_products_on_cpu(p, "openvino") for p in (*floats, *integers)),
         *(
             Contender("transformers pipeline", "contenders.pipeline", p, "texts", _sorted_or_not(CPU_ROWS))
             for p in floats
         ),
         _cross_encoder("fp32", CPU_ROWS),
-        _cross_encoder_on_openvino(),
+        *(_cross_encoder_on_openvino() for _ in integers),
         _onnx("fp32", ("ONNX fp32",)),
-        _onnx("int8", ("ONNX fp32", "ONNX int8")),
+        *(_onnx(p, ("ONNX fp32", "ONNX int8")) for p in integers),
         *(
             Contender("torch, padded batches", "contenders.plain_torch", p, "token ids", _rows(CPU_ROWS))
             for p in floats
         ),
         *(_engine_on_cpu(p, "torch") for p in floats),
-        *(_engine_on_cpu(p, "openvino") for p in (*floats, "int8")),
-        *(contender for p in (chosen_by_auto, "int8") if can_score("openvino", p) for contender in _jobs_on_cpu(p)),
+        *(_engine_on_cpu(p, "openvino") for p in (*floats, *integers)),
+        *(contender for p in (chosen_by_auto, *integers) for contender in _jobs_on_cpu(p)),
     )
 
 

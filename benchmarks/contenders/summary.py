@@ -31,6 +31,14 @@ class Standing:
     largest_difference: float | None
 
 
+def result_name(device: str, model: str, *, int8_dot_products: bool | None = None) -> str:
+    """Of the file and the picture of a run side by side.
+
+    A CPU without the instructions that int8 needs is a field of its own, and takes nothing from the other's.
+    """
+    return f"{device}_{model}{'_without_int8' if device == 'cpu' and int8_dot_products is False else ''}"
+
+
 def best_setting(tuning: Sequence[tuple[Setting, float]]) -> Setting:
     """The one that took the fewest seconds; of equal ones the first."""
     return min(tuning, key=lambda tried: tried[1])[0]

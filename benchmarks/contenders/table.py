@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contenders.summary import Standing, absent, standings
+from contenders.summary import Standing, absent, result_name, standings
 
 HEAD = (
     "| | precision | begins with | best setting | tokens/s, median (slowest to fastest) | reviews/s | of the limit "
@@ -15,7 +15,9 @@ HEAD = (
 def lines(result: dict[str, Any]) -> list[str]:
     """Picture, table, and what does not fit into it."""
     texts = result["texts"]
-    name = f"{result['device']}_{result['model']}"
+    name = result_name(
+        result["device"], result["model"], int8_dot_products=result["environment"].get("int8_dot_products")
+    )
     written = [
         f"![Tokens per second of every contender](images/{name}.svg)",
         "",

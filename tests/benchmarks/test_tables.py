@@ -57,6 +57,12 @@ def test_a_contender_is_one_line_and_whoever_is_absent_is_named() -> None:
     assert lines[-1] == "Conversion, once: OpenVINO int8 31 s. Import, load and compile: batchsent, int8 3.0 s."
 
 
+def test_a_cpu_without_int8_has_a_table_of_its_own() -> None:
+    lines = table.lines(SIDE_BY_SIDE | {"environment": ENVIRONMENT | {"int8_dot_products": False}})
+    assert "![Tokens per second of every contender](images/cpu_embedded_without_int8.svg)" in lines
+    assert tables.TABLES["cpu_embedded_without_int8"] is tables.TABLES["cpu_embedded"]
+
+
 def test_the_table_of_growth_has_a_part_for_every_axis() -> None:
     text = "\n".join(tables.TABLES["growth"](GROWTH))
     assert "| times as many rows | rows |" in text
