@@ -165,7 +165,7 @@ def _pipeline_on_gpu(precision: str) -> Contender:
 
 
 def _graph(precision: str) -> str:
-    return "OpenVINO int8" if precision == "int8" else "OpenVINO"
+    return f"OpenVINO {precision}"
 
 
 def _rows(counts: tuple[int, ...]) -> tuple[Setting, ...]:

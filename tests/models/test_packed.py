@@ -338,15 +338,6 @@ def test_every_pass_has_one_shape(models: Callable[[str], Path], kernel_calls: l
         assert [call[3] is not call[4] for call in kernel_calls] == [False, False, True]
 
 
-def test_in_the_last_layer_each_text_asks_once() -> None:
-    extents = {"cu_seq_lens_q": None, "cu_seq_lens_k": torch.tensor([0, 60, 90, 95, 95], dtype=torch.int32)}
-    found = packed._one_query_a_text({**extents, "max_length_q": 64, "max_length_k": 64})
-    assert found["cu_seq_lens_q"].tolist() == [0, 1, 2, 3, 4]
-    assert found["cu_seq_lens_q"].dtype == torch.int32
-    assert found["cu_seq_lens_k"] is extents["cu_seq_lens_k"]
-    assert (found["max_length_q"], found["max_length_k"]) == (1, 64)
-
-
 def test_the_row_of_a_pass(models: Callable[[str], Path]) -> None:
     model = half(models("bert"), "cpu")
     row = model._row(batch_of([[7, 8, 9], [5, 6]]), 8, 4)

@@ -2,8 +2,8 @@
 
 Every head here reads the first token of a text and no other. In the last layer the others are keys and values and
 nothing else, so their queries, what they attend to and their feed-forward network are left out: five sixths of the
-layer's matrix products, and so a seventh of all of a model with six layers. What remains is what the library computes,
-by its own modules; only the shapes of matrices change, and with them last digits.
+layer's matrix products, and so a seventh of all of a model with six layers. In fp32 the keys and values are left out
+too, and with them all but nothing of the layer. What remains are the library's modules and weights; last digits change.
 """
 
 from __future__ import annotations
@@ -12,22 +12,40 @@ import copy
 import logging
 from collections.abc import Callable
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 log = logging.getLogger(__name__)
 
 Select = Callable[[torch.Tensor], torch.Tensor]
 """Hidden states [rows, tokens, hidden] → those of the first token of each text, [rows, texts of a row, hidden]."""
-Arguments = Callable[[dict[str, Any]], dict[str, Any]]
-"""What the layers' attention is passed beside states and mask → the same where the first tokens alone are queries."""
+
+
+class Projections(NamedTuple):
+    """The linear layers of an attention, hidden to hidden."""
+
+    query: torch.nn.Linear
+    key: torch.nn.Linear
+    value: torch.nn.Linear
+
+
+Attend = Callable[
+    [Any, Projections, torch.Tensor, torch.Tensor, torch.Tensor | None, dict[str, Any]],
+    torch.Tensor,
+]
+"""(attention, projections, first, states, mask, others) → what first tokens take from all tokens of their texts.
+
+``first`` and the answer are [rows, texts of a row, hidden], ``states`` [rows, tokens, hidden]; ``attention`` is the
+library's module, ``mask`` [rows, 1, tokens or 1, tokens] is True where there is a token, and ``others`` is what the
+model was called with besides.
+"""
 
 _PROBE = ((2, 3, 4, 5, 6, 7, 8, 9), (9, 8, 7, 6, 5))
 """Two texts of token ids, the second of them padded."""
-_TOLERANCES = {torch.float32: 1e-3}
-"""Of the logits of the probe, relative to the largest. Another computation would be off by far more."""
-_HALF_TOLERANCE = 5e-2
+_TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
+"""Of the logits of the probe, relative to the largest, in fp32 and in half precision. What is no rounding is more."""
 
 
 def sharing_weights(model: Any) -> Any:
@@ -35,32 +53,29 @@ def sharing_weights(model: Any) -> Any:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
 
 
-def narrow(model: Any, select: Select, arguments: Arguments = dict) -> bool:
+def narrow(model: Any, select: Select, attend: Attend) -> bool:
     """Have the last layer of ``model`` compute what its head reads; False, and nothing is changed, if it cannot.
 
     Its encoder then gives hidden states [rows, texts of a row, hidden].
     """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     config = model.config
     kind = _LAYERS.get(config.model_type)
-    attend = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation)
-    is_decoder, is_chunked = getattr(config, "is_decoder", False), getattr(config, "chunk_size_feed_forward", 0)
-    if kind is None or attend is None or is_decoder or is_chunked:
+    if kind is None or getattr(config, "is_decoder", False) or getattr(config, "chunk_size_feed_forward", 0):
         return False
     base = model.base_model
     layers = base.transformer.layer if config.model_type == "distilbert" else base.encoder.layer
-    layers[-1] = kind(layers[-1], attend, select, arguments)
+    layers[-1] = kind(layers[-1], select, attend)
     return True
 
 
-def narrowed(model: Any) -> Any:
+def narrowed(model: Any, precision: str) -> Any:
     """A view of ``model`` that gives its logits of padded rows with less to compute; ``model`` itself if none does.
 
     It is tried on two texts first: a release of the library whose layers compute something else is taken as it is.
     """
     view = sharing_weights(model)
-    if not narrow(view, _first_of_each_row):
+    attend = _attend_without_keys if precision == "fp32" else _attend
+    if model.config._attn_implementation != "sdpa" or not narrow(view, _first_of_each_row, attend):
         return model
     ids = torch.zeros((2, len(_PROBE[0])), dtype=torch.int64, device=model.device)
     mask = torch.zeros_like(ids)
@@ -70,7 +85,7 @@ def narrowed(model: Any) -> Any:
     expected, found = (each(input_ids=ids, attention_mask=mask).logits.float() for each in (model, view))
     largest = max(1.0, float(expected.abs().max()))
     difference = float((found - expected).abs().max())
-    if difference <= _TOLERANCES.get(model.dtype, _HALF_TOLERANCE) * largest:  # it may be no number
+    if difference <= (_TOLERANCE if precision == "fp32" else _HALF_TOLERANCE) * largest:  # it may be no number
         return view
     log.warning(
         "the last layer is computed as a whole: for first tokens alone, logits differ by %.2g in a check", difference
@@ -82,43 +97,56 @@ def _first_of_each_row(states: torch.Tensor) -> torch.Tensor:
     return states[:, :1]
 
 
+def _attend(
+    attention: Any,
+    projections: Projections,
+    first: torch.Tensor,
+    states: torch.Tensor,
+    mask: torch.Tensor | None,
+    _others: dict[str, Any],
+) -> torch.Tensor:
+    """One query a row, by torch's kernel, which keeps its sums in fp32."""
+    query, key, value = (
+        project(given).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        for project, given in zip(projections, (first, states, states), strict=True)
+    )
+    seen = mask if mask is None else mask[:, :, :1]
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=attention.scaling)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _attend_without_keys(
+    attention: Any,
+    projections: Projections,
+    first: torch.Tensor,
+    states: torch.Tensor,
+    mask: torch.Tensor | None,
+    _others: dict[str, Any],
+) -> torch.Tensor:
+    """The same, and no key or value is made: a query is taken back into hidden space, where it meets the states.
+
+    q · (W h + b) = (Wᵀ q) · h + q · b, of which the last is the same for all tokens and so changes no softmax; and a
+    weighted sum of values is the value of the weighted sum. For one query that is next to nothing beside the keys and
+    values of all tokens. DeepSeek-V2 decodes so (https://arxiv.org/abs/2405.04434, "absorbed"). In fp32 alone: between
+    the two products scores are rounded, which kernels of half precision avoid.
+    """
+    size = attention.attention_head_size
+    key, value = (project.weight.view(-1, size, states.shape[-1]) for project in (projections.key, projections.value))
+    query = (projections.query(first[:, 0]) * attention.scaling).unflatten(-1, (-1, size)).transpose(0, 1)
+    scores = (query @ key).transpose(0, 1) @ states.transpose(1, 2)  # [rows, heads, tokens]
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, 0, :1], -torch.inf)
+    summed = (scores.softmax(-1) @ states).transpose(0, 1)  # [heads, rows, hidden]
+    attended: torch.Tensor = (summed @ value.transpose(1, 2)).transpose(0, 1).flatten(1) + projections.value.bias
+    return attended[:, None]
+
+
 class _NarrowLayer(torch.nn.Module):
     """Takes the place of a layer, whose modules it uses."""
 
-    def __init__(self, layer: Any, attend: Callable[..., Any], select: Select, arguments: Arguments) -> None:
-        """``attend`` is the model's function of the library's attention interface."""
+    def __init__(self, layer: Any, select: Select, attend: Attend) -> None:
         super().__init__()
-        self._layer, self._attend, self._select, self._arguments = layer, attend, select, arguments
-
-    def _attended(
-        self,
-        attention: Any,
-        projections: tuple[Any, Any, Any],
-        states: torch.Tensor,
-        first: torch.Tensor,
-        mask: torch.Tensor | None,
-        others: dict[str, Any],
-    ) -> torch.Tensor:
-        """What the first tokens take from all tokens, [rows, texts of a row, hidden].
-
-        ``attention`` is the library's module, ``projections`` are its queries', keys' and values'; ``mask`` is
-        [rows, 1, tokens or 1, tokens].
-        """
-        query, key, value = (
-            project(given).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
-            for project, given in zip(projections, (first, states, states), strict=True)
-        )
-        attended: torch.Tensor = self._attend(
-            attention,
-            query,
-            key,
-            value,
-            mask if mask is None else mask[:, :, :1],
-            dropout=0.0,
-            scaling=attention.scaling,
-            **self._arguments(others),
-        )[0]
-        return attended.flatten(2)
+        self._layer, self._select, self._attend = layer, select, attend
 
 
 class _NarrowBertLayer(_NarrowLayer):
@@ -127,10 +155,10 @@ class _NarrowBertLayer(_NarrowLayer):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_decoders: None, **others: Any
     ) -> torch.Tensor:
-        block = self._layer.attention
+        block, attention = self._layer.attention, self._layer.attention.self
         first = self._select(hidden_states)
-        projections = (block.self.query, block.self.key, block.self.value)
-        attended = self._attended(block.self, projections, hidden_states, first, attention_mask, others)
+        projections = Projections(attention.query, attention.key, attention.value)
+        attended = self._attend(attention, projections, first, hidden_states, attention_mask, others)
         states: torch.Tensor = self._layer.feed_forward_chunk(block.output(attended, first))
         return states
 
@@ -139,11 +167,11 @@ class _NarrowDistilBertLayer(_NarrowLayer):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any
     ) -> torch.Tensor:
-        layer, block = self._layer, self._layer.attention
+        layer, attention = self._layer, self._layer.attention
         first = self._select(hidden_states)
-        projections = (block.q_lin, block.k_lin, block.v_lin)
-        attended = self._attended(block, projections, hidden_states, first, attention_mask, others)
-        narrow = layer.sa_layer_norm(block.out_lin(attended) + first)
+        projections = Projections(attention.q_lin, attention.k_lin, attention.v_lin)
+        attended = self._attend(attention, projections, first, hidden_states, attention_mask, others)
+        narrow = layer.sa_layer_norm(attention.out_lin(attended) + first)
         states: torch.Tensor = layer.output_layer_norm(layer.ffn(narrow) + narrow)
         return states
 

@@ -35,7 +35,7 @@ def load_model(
     graph = graph_of(
         directory,
         identity.model_files,
-        quantized=identity.precision == "int8",
+        precision=identity.precision,
         max_length=identity.max_length,
         check=check,
     )

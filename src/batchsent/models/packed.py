@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from batchsent.errors import CompilationError
-from batchsent.models.last_layer import narrow, sharing_weights
+from batchsent.models.last_layer import Projections, narrow, sharing_weights
 from batchsent.records import TokenBatch, packed_window_limit
 
 PACKABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
@@ -78,7 +78,7 @@ class PackedModel:
         self._device: torch.device = model.device
         name = f"{_ATTENTION}_{self._device.type}"
         # Chosen here: what is compiled is to meet no choice.
-        attend = _attend_text_by_text if self._device.type == "cpu" else partial(_attend, _kernel())
+        attend: Attend = _attend_text_by_text if self._device.type == "cpu" else partial(_attend, _kernel())
         AttentionInterface.register(name, partial(_attention, attend))
         model.set_attn_implementation(name)
         self._compiled = torch.compile(model, fullgraph=True, dynamic=False) if is_compiled else None
@@ -87,7 +87,7 @@ class PackedModel:
         self._counts_positions = config.model_type in _COUNTED_POSITIONS
         self._first_tokens = torch.empty(0, dtype=torch.int32)
         """[texts]: where each begins in the row of the pass that is being computed."""
-        self._is_narrow = narrow(model, self._first_of_each_text, _one_query_a_text)
+        self._is_narrow = narrow(model, self._first_of_each_text, partial(_attend_once_a_text, attend))
         encoder = model.base_model.encoder if config.model_type in _ENCODER_BELOW_POOLER else model.base_model
         encoder.register_forward_hook(self._give_head_its_rows)
 
@@ -194,11 +194,23 @@ def _attention(
     return attend(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)[None], None
 
 
-def _one_query_a_text(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an attention of each text's first token, as the only query, to all of its tokens."""
-    begins = arguments["cu_seq_lens_k"]
+def _attend_once_a_text(
+    attend: Attend,
+    attention: Any,
+    projections: Projections,
+    first: torch.Tensor,
+    states: torch.Tensor,
+    _mask: None,
+    others: dict[str, Any],
+) -> torch.Tensor:
+    """Of the last layer: [1, texts, hidden] of first tokens, each the only query of its text, and the same back."""
+    query, key, value = (
+        project(given)[0].unflatten(-1, (-1, attention.attention_head_size))
+        for project, given in zip(projections, (first, states, states), strict=True)
+    )
+    begins = others["cu_seq_lens_k"]
     each = torch.arange(len(begins), dtype=begins.dtype, device=begins.device)
-    return {**arguments, "cu_seq_lens_q": each, "max_length_q": 1}
+    return attend(query, key, value, each, begins, 1, others["max_length_k"]).flatten(1)[None]
 
 
 def _attend(
