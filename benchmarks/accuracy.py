@@ -82,7 +82,7 @@ def _positive_in_floats(texts: list[str]) -> np.ndarray[Any, Any]:
     tokenizer: Any = AutoTokenizer.from_pretrained(EMBEDDED_DIRECTORY)
     answered = describe(EMBEDDED_DIRECTORY)
     ids = tokenizer(texts, truncation=True, max_length=answered.max_length)["input_ids"]
-    graph = with_floats(openvino_graph(EMBEDDED_DIRECTORY, "int8"))
+    graph = with_floats(openvino_graph(EMBEDDED_DIRECTORY, quantized=True))
     compiled = compile_graph(graph, precision="fp32", threads=available_cores())
     logits = np.empty((len(texts), len(answered.labels)))
     order = sorted(range(len(texts)), key=lambda index: len(ids[index]))

@@ -48,7 +48,7 @@ def load(task: Task) -> Ready:
 
 def _forward(task: Task) -> Any:
     """What OVModelForSequenceClassification.forward does."""
-    graph = openvino_graph(task.model, "int8")
+    graph = openvino_graph(task.model, quantized=True)
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": task.threads}
     compiled = import_openvino().Core().compile_model(graph, "CPU", settings)
 

@@ -165,7 +165,7 @@ def _pipeline_on_gpu(precision: str) -> Contender:
 
 
 def _graph(precision: str) -> str:
-    return f"OpenVINO {precision}"
+    return "OpenVINO int8" if precision == "int8" else "OpenVINO"
 
 
 def _rows(counts: tuple[int, ...]) -> tuple[Setting, ...]:

@@ -6,7 +6,6 @@ Each is made in a process of its own, and its seconds are reported apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def onnx_path(folder: Path, precision: str) -> Path:
     return folder / f"model-{precision}.onnx"
 
 
-def openvino_graph(directory: Path, precision: str) -> Any:
+def openvino_graph(directory: Path, *, quantized: bool) -> Any:
     """batchsent's own graph of the model, from its cache or made now."""
     from batchsent.models.graphs import graph_of
     from batchsent.models.sequence_classification import describe
@@ -31,11 +30,15 @@ def openvino_graph(directory: Path, precision: str) -> Any:
 
     source = source_of(directory)
     max_length = describe(directory).max_length
-    return graph_of(directory, source.files, precision=precision, max_length=max_length, check=lambda: None)
+    return graph_of(directory, source.files, quantized=quantized, max_length=max_length, check=lambda: None)
 
 
-def _openvino(precision: str, task: Task) -> None:
-    openvino_graph(task.model, precision)
+def _openvino(task: Task) -> None:
+    openvino_graph(task.model, quantized=False)
+
+
+def _openvino_int8(task: Task) -> None:
+    openvino_graph(task.model, quantized=True)
 
 
 def _onnx(task: Task) -> None:
@@ -84,7 +87,8 @@ def _onnx_int8(task: Task) -> None:
 
 
 MAKERS: dict[str, Callable[[Task], None]] = {
-    **{f"OpenVINO {precision}": partial(_openvino, precision) for precision in ("fp32", "bf16", "int8")},
+    "OpenVINO": _openvino,
+    "OpenVINO int8": _openvino_int8,
     "ONNX fp32": _onnx,
     "ONNX int8": _onnx_int8,
 }

@@ -188,7 +188,8 @@ def _backend(
         require_backend("openvino", device)
         machine.require_precision(precision, device, "openvino")
         require_convertible(source.name, source.directory)
-        graph_of(source.directory, source.files, precision=precision, max_length=max_length, check=check)
+        quantized = precision == "int8"
+        graph_of(source.directory, source.files, quantized=quantized, max_length=max_length, check=check)
     except UsageError as error:  # a model that is not converted is one, too
         if asked != AUTO or precision == "int8":
             raise

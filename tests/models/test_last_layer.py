@@ -65,11 +65,9 @@ def elements_of_products(model: Any, inputs: dict[str, torch.Tensor]) -> int:
 
 @pytest.mark.parametrize("model_type", NARROW)
 @pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_logits(model_type: str, layers: int, precision: str) -> None:
-    """Both ways to attend, with weights in fp32."""
+def test_the_same_logits(model_type: str, layers: int) -> None:
     model = make(model_type, **{"n_layers" if model_type == "distilbert" else "num_hidden_layers": layers})
-    view = narrowed(model, precision)
+    view = narrowed(model)
     assert view is not model
     for rows in (ROWS, ROWS[:1], [[7] * 20] * 5, [[2]]):
         expected, found = model(**padded(rows)).logits, view(**padded(rows)).logits
@@ -78,24 +76,19 @@ def test_the_same_logits(model_type: str, layers: int, precision: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", NARROW)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_of_tokens_that_are_not_first_the_last_layer_computes_keys_and_values_at_most(
-    model_type: str, precision: str
-) -> None:
+def test_the_last_layer_computes_keys_and_values_of_all_tokens_and_nothing_else(model_type: str) -> None:
     model = make(model_type)
     texts, tokens = len(ROWS), max(map(len, ROWS))
-    whole, narrow = (elements_of_products(each, padded()) for each in (model, narrowed(model, precision)))
+    whole, narrow = (elements_of_products(each, padded()) for each in (model, narrowed(model)))
     # Queries, projection and the second product of the feed-forward are hidden wide, 64; its first product, 96.
-    left_out = (3 * 64 + 96) * texts * (tokens - 1)
-    keys_and_values = 2 * 64 * texts * tokens
-    assert whole - narrow == left_out + (keys_and_values if precision == "fp32" else 0)
+    assert whole - narrow == (3 * 64 + 96) * texts * (tokens - 1)
 
 
 @pytest.mark.parametrize("model_type", NARROW)
 def test_the_weights_are_the_models_own_and_the_model_stays_as_it_is(model_type: str) -> None:
     model = make(model_type)
     before, names = model(**padded()).logits, [name for name, _ in model.named_modules()]
-    view = narrowed(model, "fp32")
+    view = narrowed(model)
     view(**padded())
     torch.testing.assert_close(model(**padded()).logits, before, atol=0, rtol=0)
     assert [name for name, _ in model.named_modules()] == names
@@ -106,57 +99,52 @@ def test_the_weights_are_the_models_own_and_the_model_stays_as_it_is(model_type:
 @pytest.mark.parametrize("model_type", WHOLE)
 def test_another_model_is_computed_as_it_is(model_type: str) -> None:
     model = make(model_type, **OWN.get(model_type, {}))
-    assert narrowed(model, "fp32") is model
+    assert narrowed(model) is model
 
 
 @pytest.mark.parametrize("changes", [{"is_decoder": True}, {"chunk_size_feed_forward": 1}])
 def test_so_is_one_of_a_kind_but_of_another_shape(changes: dict[str, Any]) -> None:
     model = make("bert", **changes)
-    assert narrowed(model, "fp32") is model
+    assert narrowed(model) is model
 
 
 def test_so_is_one_with_another_attention() -> None:
     model = make("bert")
     model.set_attn_implementation("eager")
-    assert narrowed(model, "fp32") is model
+    assert narrowed(model) is model
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype: torch.dtype) -> None:
     model = make("distilbert").to(dtype)
-    view = narrowed(model, "bf16" if dtype == torch.bfloat16 else "fp16-weights")
+    view = narrowed(model)
     assert view is not model
     found, expected = (each(**padded()).logits.float().softmax(-1) for each in (view, model))
     torch.testing.assert_close(found, expected, atol=3e-2, rtol=0)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "distilbert"])
-@pytest.mark.parametrize(("precision", "attend"), [("fp32", "_attend_without_keys"), ("bf16", "_attend")])
 def test_a_release_whose_layers_compute_something_else_is_taken_as_it_is(
-    model_type: str,
-    precision: str,
-    attend: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    model_type: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = getattr(last_layer, attend)
-    monkeypatch.setattr(last_layer, attend, lambda *arguments: own(*arguments) * 1.5)
+    own = last_layer._attend
+    monkeypatch.setattr(last_layer, "_attend", lambda *arguments: own(*arguments) * 1.5)
     model = make(model_type)
     with caplog.at_level(logging.WARNING):
-        assert narrowed(model, precision) is model
+        assert narrowed(model) is model
     assert "the last layer is computed as a whole" in caplog.text
 
 
 def test_a_model_that_gives_no_numbers_is_taken_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     model = make("bert")
     model.classifier.bias.fill_(torch.nan)
-    assert narrowed(model, "fp32") is model
+    assert narrowed(model) is model
     assert "differ by nan" in caplog.text
 
 
 def test_a_vocabulary_of_a_few_words_will_do() -> None:
     model = make("bert", vocab_size=3)
-    assert narrowed(model, "fp32") is not model
+    assert narrowed(model) is not model
 
 
 def test_a_copy_that_shares_weights_can_be_changed() -> None:

@@ -61,7 +61,7 @@ def load(directory: Path, precision: str = "fp32") -> SequenceClassifier:
 
 
 def classifier(directory: Path, precision: str = "fp32", threads: int = 2) -> OpenVinoClassifier:
-    graph = graph_of(directory, files_of(directory), precision=precision, max_length=64, check=lambda: None)
+    graph = graph_of(directory, files_of(directory), quantized=precision == "int8", max_length=64, check=lambda: None)
     return OpenVinoClassifier(
         graph, precision=precision, threads=threads, pad_token_id=0, load_full_precision=lambda: load(directory)
     )
@@ -134,7 +134,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "TOLERANCE", -1.0)
-    conversion.convert(tiny_model, tmp_path, precision="fp32", max_length=64, parent=os.getppid())
+    conversion.convert(tiny_model, tmp_path, quantized=False, max_length=64, parent=os.getppid())
     assert [path.name for path in tmp_path.iterdir()] == [conversion.REFUSED]
 
 
@@ -257,13 +257,13 @@ def test_a_signal_ends_a_conversion(tmp_path: Path) -> None:
 
     directory = make_bert(tmp_path / "mine")
     with pytest.raises(StoppedError):
-        graph_of(directory, {"other": "files"}, precision="fp32", max_length=64, check=stopped)
+        graph_of(directory, {"other": "files"}, quantized=False, max_length=64, check=stopped)
 
 
 def test_a_conversion_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "_CHILD", "import sys; print('what it was'); sys.exit(7)")
     with pytest.raises(ConversionError, match="exit status 7: what it was"):
-        graph_of(tmp_path, {"crash": ""}, precision="fp32", max_length=64, check=lambda: None)
+        graph_of(tmp_path, {"crash": ""}, quantized=False, max_length=64, check=lambda: None)
 
 
 # --- int8
@@ -275,7 +275,7 @@ def test_int8_is_the_same_each_time(tiny_model: Path, tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, "-c", graphs._CHILD, graphs._PACKAGE_ROOT, str(tiny_model), str(folder)]
-        options = f'{{"precision": "int8", "max_length": 64, "parent": {os.getpid()}}}'
+        options = f'{{"quantized": true, "max_length": 64, "parent": {os.getpid()}}}'
         subprocess.run([*command, options], check=True, capture_output=True)
         made.append([(folder / f"graph.{end}").read_bytes() for end in ("xml", "bin")])
     assert made[0] == made[1]
@@ -293,7 +293,7 @@ def test_int8_counts_its_calibration_texts(
 def test_int8_keeps_labels(tiny_model: Path) -> None:
     model = load(tiny_model)
     batches = [random_batch(1, seed) for seed in range(100)]
-    quantized = graph_of(tiny_model, files_of(tiny_model), precision="int8", max_length=64, check=lambda: None)
+    quantized = graph_of(tiny_model, files_of(tiny_model), quantized=True, max_length=64, check=lambda: None)
     compiled = openvino.compile_graph(with_floats(quantized), precision="fp32", threads=1)
     expected, found = (
         np.concatenate([logits_of(batch) for batch in batches])

@@ -30,27 +30,27 @@ TOLERANCE = 2e-3
 """Of a logit, between torch and the graph in fp32, relative to the largest."""
 
 
-def convert(directory: Path, folder: Path, *, precision: str, max_length: int, parent: int) -> None:
+def convert(directory: Path, folder: Path, *, quantized: bool, max_length: int, parent: int) -> None:
     """Leave ``graph.xml`` and ``graph.bin`` of the model in ``directory`` in ``folder``, or the reason why not."""
     leave_with(parent)
     warnings.simplefilter("ignore")  # of the tracer, about the library's code
     try:
-        graph = _graph(directory, precision, max_length)
+        graph = _graph(directory, quantized, max_length)
         # Weights as they are; by default they would be made half as precise.
         import_openvino().save_model(graph, folder / "graph.xml", compress_to_fp16=False)
     except ConversionError as error:
         (folder / REFUSED).write_text(json.dumps(error.args), encoding="utf-8")
 
 
-def _graph(directory: Path, precision: str, max_length: int) -> Any:
+def _graph(directory: Path, quantized: bool, max_length: int) -> Any:
     from batchsent.models.sequence_classification import SequenceClassifier
 
     model = SequenceClassifier(directory, precision="fp32", device="cpu", threads=1)
     batches = _calibration_batches(directory, max_length)
     try:
-        graph = _traced(model, precision)
+        graph = _traced(model)
         _require_equal(graph, model, batches)
-        return _quantized(graph, batches, model.pad_token_id) if precision == "int8" else graph
+        return _quantized(graph, batches, model.pad_token_id) if quantized else graph
     except ConversionError:
         raise
     except Exception as error:  # tracing runs the library's Python, and raises whatever that does
@@ -78,7 +78,7 @@ def _calibration_batches(directory: Path, max_length: int) -> list[TokenBatch]:
     ]
 
 
-def _traced(model: SequenceClassifier, precision: str) -> Any:
+def _traced(model: SequenceClassifier) -> Any:
     import torch
 
     from batchsent.models.last_layer import narrowed
@@ -91,7 +91,7 @@ def _traced(model: SequenceClassifier, precision: str) -> Any:
         def __init__(self) -> None:
             super().__init__()
             with torch.inference_mode():
-                self.inner = narrowed(model.module, precision)
+                self.inner = narrowed(model.module)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.inner(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -63,7 +63,7 @@ def require_convertible(name: str, directory: Path) -> None:
 
 
 def graph_of(
-    directory: Path, files: dict[str, str], *, precision: str, max_length: int, check: Callable[[], None]
+    directory: Path, files: dict[str, str], *, quantized: bool, max_length: int, check: Callable[[], None]
 ) -> Any:
     """The graph of the model in ``directory``, whose ``files`` are name → SHA-256; from the cache if it is there.
 
@@ -72,18 +72,17 @@ def graph_of(
     """
     store = LocalStore(cache_directory())
     made_by = {name: version(name) for name in ("openvino", "nncf", "torch", "transformers")}
-    is_quantized = precision == "int8"
-    made_from = {"calibration": calibration_version(), "max_length": max_length} if is_quantized else {}
-    key = checksum_of({"format": _FORMAT, "files": files, "versions": made_by, "precision": precision, **made_from})
+    made_from = {"calibration": calibration_version(), "max_length": max_length} if quantized else {}
+    key = checksum_of({"format": _FORMAT, "files": files, "versions": made_by, **made_from})
     graph = _kept(store, key)
     if graph is None:
         log.info(
             "converting %s for OpenVINO%s; it is kept in %s",
             directory.name,
-            ", with int8 quantization" if is_quantized else "",
+            ", with int8 quantization" if quantized else "",
             store.root,
         )
-        graph = _made(directory, {"precision": precision, "max_length": max_length}, check)
+        graph = _made(directory, {"quantized": quantized, "max_length": max_length}, check)
         require_unchanged(directory, files)
         _keep(store, key, *graph)
     return read_graph(*graph)

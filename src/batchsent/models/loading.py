@@ -35,7 +35,7 @@ def load_model(
     graph = graph_of(
         directory,
         identity.model_files,
-        precision=identity.precision,
+        quantized=identity.precision == "int8",
         max_length=identity.max_length,
         check=check,
     )

@@ -91,7 +91,7 @@ class SequenceClassifier(TorchClassifier):
         ``is_compiled`` has torch.compile make them, where they are packed.
         The rest as in :class:`TorchClassifier`.
         """
-        make_pass: Callable[[Any], Pass] = partial(_narrow_padded_pass, precision=precision)
+        make_pass: Callable[[Any], Pass] = _narrow_padded_pass
         if packed_length is not None:
             make_pass = partial(PackedModel, max_length=packed_length, is_compiled=is_compiled)
         super().__init__(
@@ -110,8 +110,8 @@ class SequenceClassifier(TorchClassifier):
         return self._model.config.pad_token_id or 0
 
 
-def _narrow_padded_pass(model: Any, precision: str) -> Pass:
-    return _padded_pass(narrowed(model, precision))
+def _narrow_padded_pass(model: Any) -> Pass:
+    return _padded_pass(narrowed(model))
 
 
 def _padded_pass(model: Any) -> Pass:
