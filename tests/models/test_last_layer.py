@@ -17,7 +17,7 @@ from models.test_packed import settings
 from support import batch_of
 
 NARROW = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra")
-WHOLE = ("albert", "deberta-v2", "modernbert", "gpt2", "mobilebert")
+WHOLE = ("albert", "mpnet", "modernbert", "gpt2", "mobilebert")
 OWN: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 64, "n_head": 4, "n_layer": 2},
     "modernbert": dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"], 1),
