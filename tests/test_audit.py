@@ -471,3 +471,24 @@ def test_the_rank_that_publishes_audits(score: Score, tmp_path: Path, reviews: R
     assert published(tmp_path / "out") == published(tmp_path / "whole")
     # Whoever comes when all is done has nothing to do.
     assert score(source, output=tmp_path / "out", share=Share(0, 2), audit=25).state == "nothing to do"
+
+
+def test_rows_are_scored_alone_by_all_of_the_model(
+    score: Score, reviews: Reviews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run leaves some of the last layer out; if that were wrong, an audit that leaves it out too would not tell."""
+    from batchsent.models import last_layer
+
+    path = write_csv(tmp_path / "reviews.csv", reviews(20))
+    own = last_layer._attend
+    calls = []
+
+    def attend(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return own(*arguments)
+
+    monkeypatch.setattr(last_layer, "_attend", attend)
+    score(path, output=tmp_path / "out", backend="torch")
+    without = len(calls)
+    score(path, output=tmp_path / "audited", backend="torch", audit=10)
+    assert len(calls) - without == without + 1, "the run's passes again, and the two texts of loading the audit's model"

@@ -26,7 +26,7 @@ from batchsent.identity import Identity
 from batchsent.machine import choose_device
 from batchsent.models import loading
 from batchsent.models.resolution import ModelSource, require_unchanged
-from batchsent.records import Part, Position, ScoredPart, Shard, ShardDigest
+from batchsent.records import Part, Position, ScoredPart, Shard, ShardDigest, TokenBatch
 from batchsent.run import Run
 from batchsent.schema import LABEL, PROBABILITIES, REASON, ROW_INDEX, TOKEN_COUNT, TRUNCATED
 from batchsent.stages.reader import InspectRequest, ReaderProcess, ReadRequest, layout_of
@@ -135,7 +135,8 @@ class Auditor:
         make = partial(make_encode, source.directory, alone)
         with tokenizing(parts, make, workers=1, pin_memory=False, stop=self.run.stop) as encoded_parts:
             model = self._model(alone, source, device)
-            for part, encoded, predictions in classify(encoded_parts, model, alone.labelling, self.run.stop.check):
+            reference = _AsItIs(model)
+            for part, encoded, predictions in classify(encoded_parts, reference, alone.labelling, self.run.stop.check):
                 yield _row_of(restore(part, encoded, predictions, alone.labelling))
 
     def _model(self, alone: Identity, source: ModelSource, device: str) -> Any:
@@ -143,6 +144,20 @@ class Auditor:
         self.run.stop.check()
         require_unchanged(source.directory, source.files, self.run.digests.of_model)
         return model
+
+
+class _AsItIs:
+    """A model that computes all that its library does, also where a run leaves some out."""
+
+    in_flight = 0
+
+    def __init__(self, model: Any) -> None:
+        self.full_precision_logits = model.full_precision_logits
+
+    def start(self, batch: TokenBatch) -> Callable[[], Any]:
+        """A whole pass in fp32, at once."""
+        logits = self.full_precision_logits(batch)
+        return lambda: logits
 
 
 def draw(manifest: Manifest, count: int) -> list[tuple[ShardEntry, Any]]:
