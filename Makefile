@@ -104,7 +104,7 @@ audit: $(STAMP) ## ask PyPI for published advisories about the versions in const
 
 # One after the other, on a machine that does nothing else meanwhile.
 bench: $(STAMP) ## measure what docs/benchmarks.md says, and write it there (about 50 minutes)
-	for name in startup planning plan_accuracy overhead budget tokenizing kills equality memory; do \
+	for name in startup planning plan_accuracy overhead budget gelu tokenizing kills equality memory; do \
 	    $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/tables.py
 

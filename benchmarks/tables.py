@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,11 +181,24 @@ def _pass_profile(result: Result) -> list[str]:
 
 def _budget(result: Result) -> list[str]:
     budgets = list(result["rows"][0]["tokens_per_second"])
-    lines = [f"| tokens/s at | | {' | '.join(f'{int(b):,}' for b in budgets)} |", f"|---|---|{'---|' * len(budgets)}"]
+    heads = [f"{int(budget):,}" for budget in budgets]
+    lines = [f"| tokens/s at | | | {' | '.join(heads)} |", f"|---|---|---|{'---|' * len(budgets)}"]
     for row in result["rows"]:
         rates = " | ".join(f"{row['tokens_per_second'][budget]:,.0f}" for budget in budgets)
-        lines.append(f"| {row['backend']} | {row['precision']} | {rates} |")
+        lines.append(f"| {row['model']} | {row['backend']} | {row['precision']} | {rates} |")
     return lines
+
+
+def _gelu(result: Result) -> list[str]:
+    lines = [
+        "| tokens/s, median (slowest to fastest) | GELU within | GELU apart | times as fast |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        rates = (row["within"], row["apart"])
+        cells = [f"{statistics.median(each):,.0f} ({min(each):,.0f} to {max(each):,.0f})" for each in rates]
+        lines.append(f"| {row['model']} | {' | '.join(cells)} | **{row['median_ratio']:.3f}** |")
+    return [*lines, "", f"{result['texts']} texts, {len(result['rows'][0]['apart'])} rounds."]
 
 
 def _tokenizing(result: Result) -> list[str]:
@@ -295,7 +309,8 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "overhead": _overhead,
     "kills": _kills,
     "startup": _startup,
-    "budget": _budget,
+    **dict.fromkeys(("budget", "budget_without_int8"), _budget),
+    "gelu": _gelu,
     "planning": _planning,
     "plan_accuracy": _plan_accuracy,
     "gpu_busy": _gpu_busy,

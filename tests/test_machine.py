@@ -123,6 +123,21 @@ def test_int8_dot_products(says: Any, cpuinfo: str | None, answer: bool | None) 
 
 
 @pytest.mark.parametrize(
+    ("cpuinfo", "answer"),
+    [
+        ("flags : fpu avx avx2 fma\n", True),
+        ("flags : fpu avx avx2 avx512f\n", False),
+        ("flags : fpu avx\n", False),
+        ("Features : fp asimd\n", False),
+        (None, False),
+    ],
+)
+def test_avx2_is_the_widest(says: Any, cpuinfo: str | None, answer: bool) -> None:
+    says(**({} if cpuinfo is None else {"cpuinfo": cpuinfo}))
+    assert machine.is_avx2_widest() is answer
+
+
+@pytest.mark.parametrize(
     ("flags", "told"),
     [
         ("avx2", "this processor emulates bf16"),

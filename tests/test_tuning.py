@@ -26,20 +26,29 @@ def config_of(*inputs: Path, **options: Any) -> ScoreConfig:
     return ScoreConfig(inputs=tuple(map(str, inputs)), output="-", device="cpu", **options)
 
 
+def untold(_message: str) -> None:
+    """Whoever does not ask what is measured next."""
+
+
 @pytest.mark.parametrize("has_int8", [True, False])
-def test_every_engine_budget_and_thread_count_is_tried(
+def test_every_engine_and_budget_is_tried_and_the_best_with_fewer_threads(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, has_int8: bool
 ) -> None:
     monkeypatch.setattr(machine, "available_cores", lambda: 2)
-    monkeypatch.setattr(tuning, "available_cores", lambda: 2)
     monkeypatch.setattr(tuning, "has_int8_dot_products", lambda: has_int8)
     path = write_csv(tmp_path / "r.csv", ["good film", "", "bad " * 30, "good film"] * 50)
-    found = tune(config_of(path, model=str(tiny_model), precision="fp32"), lambda: None)
+    told = list[str]()
+    found = tune(config_of(path, model=str(tiny_model), precision="fp32"), lambda: None, told.append)
     assert (found.text_count, found.token_count) == (2, 4 + 32), "each text once"
     assert found.chosen_by_auto.backend == "openvino"
-    tried = [(t.backend, t.precision, t.threads, t.batch_tokens) for t in found.trials]
     engines = [("openvino", "fp32"), ("torch", "fp32"), *([("openvino", "int8")] if has_int8 else [])]
-    assert tried == [(*engine, threads, budget) for engine in engines for threads in (2, 1) for budget in (256, 1_024)]
+    expected = []
+    for engine in engines:
+        both = [t for t in found.trials if (t.backend, t.precision, t.threads) == (*engine, 2)]
+        best = max(both, key=lambda trial: trial.tokens_per_second).batch_tokens
+        expected += [(*engine, 2, 256), (*engine, 2, 1_024), (*engine, 1, best)]
+    assert [(t.backend, t.precision, t.threads, t.batch_tokens) for t in found.trials] == expected
+    assert told[:2] == ["measuring openvino, fp32, threads: 2", "measuring openvino, fp32, threads: 1"]
     assert all(trial.tokens_per_second > 0 for trial in found.trials)
     fastest = found.fastest("fp32")
     assert fastest is not None
@@ -49,14 +58,30 @@ def test_every_engine_budget_and_thread_count_is_tried(
 def test_so_many_tokens_are_enough(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "CPU_SAMPLE_TOKENS", 50)
     path = write_csv(tmp_path / "r.csv", [f"good {'bad ' * n}" for n in range(100)])
-    found = tune(config_of(path, model=str(tiny_model), backend="torch"), lambda: None)
+    found = tune(config_of(path, model=str(tiny_model), backend="torch"), lambda: None, untold)
     assert 50 <= found.token_count < 80
+
+
+def test_a_large_model_is_measured_once(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "ROUNDS", 3)
+    monkeypatch.setattr(tuning, "PATIENCE_SECONDS", 0.0)
+    passes = list[float]()
+
+    def forward_seconds(_model: Any, _batches: Any) -> float:
+        passes.append(1.0)
+        return passes[-1]
+
+    monkeypatch.setattr(tuning, "forward_seconds", forward_seconds)
+    path = write_csv(tmp_path / "r.csv", ["good film"])
+    found = tune(config_of(path, model=str(tiny_model), backend="torch", threads=1), lambda: None, untold)
+    assert len(found.trials) == 2
+    assert len(passes) == 2 * len(found.trials), "once to warm up, and once"
 
 
 def test_without_a_text_there_is_nothing_to_measure(tmp_path: Path, tiny_model: Path) -> None:
     path = write_csv(tmp_path / "r.csv", ["", "", ""])
     with pytest.raises(InputError, match="no text"):
-        tune(config_of(path, model=str(tiny_model), backend="torch"), lambda: None)
+        tune(config_of(path, model=str(tiny_model), backend="torch"), lambda: None, untold)
 
 
 def test_a_signal_ends_it(tmp_path: Path, tiny_model: Path) -> None:
@@ -65,7 +90,7 @@ def test_a_signal_ends_it(tmp_path: Path, tiny_model: Path) -> None:
 
     path = write_csv(tmp_path / "r.csv", ["good film"])
     with pytest.raises(StoppedError):
-        tune(config_of(path, model=str(tiny_model), backend="torch"), stopped)
+        tune(config_of(path, model=str(tiny_model), backend="torch"), stopped, untold)
 
 
 def test_what_is_printed_is_a_job_file(

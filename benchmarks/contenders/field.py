@@ -9,7 +9,7 @@ from contenders import Contender, Setting
 
 CPU_ROWS = (1, 4, 8, 16)
 GPU_ROWS = (32, 64, 128, 256)
-CPU_BUDGETS = (1_024, 2_048, 4_096)
+CPU_BUDGETS = (512, 1_024, 2_048)
 GPU_BUDGETS = (16_896, 33_792, 67_584)
 CPU_CHUNKS = (256, 512, 1_024, 2_048)
 GPU_CHUNKS = (8_448, 33_792)

@@ -70,6 +70,11 @@ def has_int8_dot_products() -> bool | None:
     return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}) if flags else None
 
 
+def is_avx2_widest() -> bool:
+    """Whether this is an x86 CPU with AVX2 and without AVX-512."""
+    return "avx2" in cpu_flags() and "avx512f" not in cpu_flags()
+
+
 def why_not_faster(precision: str) -> str | None:
     """Why this CPU computes ``precision`` no faster than fp32; None where it does, or nothing is known."""
     if precision == "bf16" and not has_native_bf16():

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPENVINO_BATCH_TOKENS = 1_024
-"""As many as leave the activations of each pass in its core's cache: half of what a pass on all cores takes."""
-CPU_BATCH_TOKENS = 2_048
-"""The activations of so many tokens stay in a core's cache; from 1,024 to 4,096 the rate is within a few percent."""
+CPU_BATCH_TOKENS = 1_024
+"""The activations of so many tokens stay in the caches; from 512 to 2,048 the rate is within some percent."""
+OPENVINO_FP32_BATCH_TOKENS = 512
+"""As many for each core's pass, of larger activations."""
 CUDA_BATCH_TOKENS = 33_792
 """Six whole waves over the 132 multiprocessors of an H100; smaller devices halve what does not fit."""
 CPU_ROWS_PER_PART = 2_048
@@ -160,7 +160,7 @@ def _speed(
         backend=backend,
         batching=batching,
         compiled=False,  # until it is known how much there is to do
-        batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend)),
+        batch_tokens=_or(config.batch_tokens, _batch_tokens(device, backend, precision)),
         threads=_or(config.threads, machine.available_cores()),
         rows_per_part=_or(config.rows_per_part, rows_per_part),
     )
@@ -211,10 +211,10 @@ def _require_plain(config: ScoreConfig, task: str, precision: str, device: str) 
     return "torch"
 
 
-def _batch_tokens(device: str, backend: str) -> int:
-    if backend == "openvino":
-        return OPENVINO_BATCH_TOKENS
-    return CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
+def _batch_tokens(device: str, backend: str, precision: str) -> int:
+    if device != "cpu":
+        return CUDA_BATCH_TOKENS
+    return OPENVINO_FP32_BATCH_TOKENS if (backend, precision) == ("openvino", "fp32") else CPU_BATCH_TOKENS
 
 
 def _or(asked: int | str, rule: int) -> int:

@@ -10,21 +10,22 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchsent.config import ScoreConfig
 from batchsent.errors import InputError
 from batchsent.identity import Identity
-from batchsent.machine import available_cores, choose_device, has_int8_dot_products
+from batchsent.machine import choose_device, has_int8_dot_products
 from batchsent.models.graphs import calibration_version
 from batchsent.models.loading import prompt_of
-from batchsent.models.resolution import ModelSource, resolve_model, sha256_of
+from batchsent.models.resolution import resolve_model, sha256_of
 from batchsent.plan.sample import read_request
 from batchsent.preparation import inspect_shards
-from batchsent.records import EncodedTexts, TokenBatch
+from batchsent.records import EncodedPart, EncodedTexts, TokenBatch
 from batchsent.resolve import resolve
 from batchsent.schema import TEXT
 from batchsent.stages.planner import plan_shards
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from batchsent.stages.classifier import Model
     from batchsent.stages.encoder import Encoder
 
-CPU_BUDGETS = (512, 1_024, 2_048, 4_096, 8_192)
+CPU_BUDGETS = (256, 512, 1_024, 2_048, 4_096)
 CUDA_BUDGETS = (8_448, 16_896, 33_792, 67_584, 135_168)
 CPU_SAMPLE_TOKENS = 16_384
-"""Some seconds a round; the texts are the first of the input."""
+"""The texts are the first of the input."""
 CUDA_SAMPLE_TOKENS = 2_000_000
 ROUNDS = 3
+PATIENCE_SECONDS = 60.0
+"""After which an engine has had rounds enough, if it has had one: a large model takes minutes for each."""
 _READ_ROWS = 2_048
 
 
@@ -70,11 +73,14 @@ class Tuning:
         return max(tried, key=lambda trial: trial.tokens_per_second, default=None)
 
 
-def tune(config: ScoreConfig, check: Callable[[], None]) -> Tuning:
-    """Try every budget with each backend and number of threads. ``check`` is called in between, and may raise.
+def tune(config: ScoreConfig, check: Callable[[], None], tell: Callable[[str], None]) -> Tuning:
+    """Try every budget with each backend on all threads, and the fastest of them on half as many.
 
-    Raises InputError if the input has no text that can be scored.
+    ``check`` is called in between, and may raise; ``tell`` hears what is measured next. Raises InputError if the input
+    has no text that can be scored.
     """
+    from batchsent.models.loading import load_model
+    from batchsent.stages.batcher import batch_part
     from batchsent.stages.encoder import Encoder
 
     device = choose_device(config.device)
@@ -83,17 +89,27 @@ def tune(config: ScoreConfig, check: Callable[[], None]) -> Tuning:
     encoder = Encoder(source.directory, identity.max_length, prompt=prompt_of(identity))
     wanted = CPU_SAMPLE_TOKENS if device == "cpu" else CUDA_SAMPLE_TOKENS
     texts = _sample(config, identity, encoder, wanted, check)
-    token_count = sum(len(ids) for ids in texts.ids)
-    trials = [
-        trial
-        for setting in _settings(identity, device)
-        for trial in _trials(setting, source, device, texts, encoder, check)
-    ]
-    return Tuning(len(texts.ids), token_count, trials, identity)
+    budgets = CPU_BUDGETS if device == "cpu" else CUDA_BUDGETS
+    cut = partial(batch_part, texts, special_token_count=encoder.special_token_count, batching=identity.batching)
+
+    def measured(setting: Identity, budgets: Sequence[int]) -> list[Trial]:
+        threads = f", threads: {setting.threads}" if device == "cpu" else ""
+        tell(f"measuring {setting.backend}, {setting.precision}{threads}")
+        model = load_model(setting, source.directory, device, check)
+        return _trials(setting, model, {budget: cut(batch_tokens=budget) for budget in budgets}, check)
+
+    trials = list[Trial]()
+    for setting in _engines(identity, device):
+        tried = measured(setting, budgets)
+        if setting.threads > 1 and device == "cpu":
+            best = max(tried, key=lambda trial: trial.tokens_per_second)
+            tried += measured(replace(setting, threads=setting.threads // 2), [best.batch_tokens])
+        trials += tried
+    return Tuning(len(texts.ids), sum(len(ids) for ids in texts.ids), trials, identity)
 
 
-def _settings(identity: Identity, device: str) -> Iterator[Identity]:
-    """What a model is loaded for: what ``auto`` chooses, torch beside OpenVINO, int8, fewer threads."""
+def _engines(identity: Identity, device: str) -> Iterator[Identity]:
+    """What a model is loaded for: what ``auto`` chooses, torch beside OpenVINO, int8."""
     if device != "cpu":
         yield identity
         return
@@ -102,39 +118,33 @@ def _settings(identity: Identity, device: str) -> Iterator[Identity]:
         engines.append(("torch", identity.precision))
         if has_int8_dot_products() is not False:
             engines.append(("openvino", "int8"))
-    threads = dict.fromkeys([identity.threads, max(1, available_cores() // 2)])
     for backend, precision in engines:
         calibration = calibration_version() if precision == "int8" else None
-        for count in threads:
-            yield replace(identity, backend=backend, precision=precision, calibration_texts=calibration, threads=count)
+        yield replace(identity, backend=backend, precision=precision, calibration_texts=calibration)
 
 
-def _trials(
-    identity: Identity,
-    source: ModelSource,
-    device: str,
-    texts: EncodedTexts,
-    encoder: Encoder,
-    check: Callable[[], None],
-) -> Iterator[Trial]:
+def _trials(setting: Identity, model: Model, parts: dict[int, EncodedPart], check: Callable[[], None]) -> list[Trial]:
     """Every budget, the budgets in turn, after a round that warms up."""
-    from batchsent.models.loading import load_model
-    from batchsent.stages.batcher import batch_part
-
-    model = load_model(identity, source.directory, device, check)
-    budgets = CPU_BUDGETS if device == "cpu" else CUDA_BUDGETS
-    seconds: dict[int, list[float]] = {budget: [] for budget in budgets}
+    seconds: dict[int, list[float]] = {budget: [] for budget in parts}
+    began = time.perf_counter()
     for round_index in range(ROUNDS + 1):
-        for budget in budgets:
+        for budget, part in parts.items():
             check()
-            part = batch_part(texts, batch_tokens=budget, special_token_count=encoder.special_token_count)
             taken = forward_seconds(model, part.batches)
             if round_index:
                 seconds[budget].append(taken)
-    tokens = sum(len(ids) for ids in texts.ids)
-    for budget in budgets:
-        rate = tokens / statistics.median(seconds[budget])
-        yield Trial(identity.backend, identity.precision, identity.threads, budget, rate)
+        if round_index and time.perf_counter() - began > PATIENCE_SECONDS:
+            break
+    return [
+        Trial(
+            setting.backend,
+            setting.precision,
+            setting.threads,
+            budget,
+            int(part.lengths.sum()) / statistics.median(seconds[budget]),
+        )
+        for budget, part in parts.items()
+    ]
 
 
 def forward_seconds(model: Model, batches: Iterable[TokenBatch]) -> float:

@@ -86,6 +86,26 @@ def test_logits_are_those_of_torch(tmp_path: Path, model_type: str) -> None:
     assert found.start(batch)().dtype == np.float32
 
 
+@pytest.mark.parametrize(("is_apart", "fused_count"), [(True, 0), (False, 2)])
+def test_without_avx512_gelu_is_no_part_of_a_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_apart: bool, fused_count: int
+) -> None:
+    monkeypatch.setattr(openvino, "is_avx2_widest", lambda: is_apart)
+    directory = make(tmp_path / "bert", "bert")
+    graph = graph_of(directory, files_of(directory), quantized=False, max_length=64, check=lambda: None)
+    compiled = openvino.compile_graph(graph, precision="fp32", threads=1)
+    executed = [
+        node.get_rt_info()["originalLayersNames"].astype(str) for node in compiled.get_runtime_model().get_ops()
+    ]
+    fused = [names for names in executed if "gelu" in names and "aten::linear" in names]
+    assert len(fused) == fused_count, "one a layer"
+    batch = random_batch(7, seed=0)
+    found = compiled(openvino.inputs_of(batch, 0))[0]
+    np.testing.assert_allclose(found, load(directory).start(batch)(), atol=2e-4)
+    kinds = [operation.get_type_name() for operation in graph.get_ops()]
+    assert kinds.count("Gelu") == 2, "the graph itself stays as it was"
+
+
 def test_threads_are_done_before_a_queue_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a process that ends right after its last pass is aborted now and then, with exit code 134."""
     library, waited = openvino.import_openvino(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,8 +25,8 @@ def command(tuned: str | None, text_column: str, model: str, precision: str, dev
 
     Changes nothing and asks no network. Send what it prints along with a report of a bug.
 
-    With --tune it computes for a minute or so, with every token budget and each backend, and prints the lines for a
-    job file. A run never measures by itself: its settings follow from fixed rules, so that it gives the same bytes.
+    With --tune it computes for some minutes, with every token budget and each backend, and prints the lines for a job
+    file. A run never measures by itself: its settings follow from fixed rules, so that it gives the same bytes.
 
     \b
     Examples:
@@ -44,8 +45,7 @@ def command(tuned: str | None, text_column: str, model: str, precision: str, dev
     config = ScoreConfig(
         inputs=(tuned,), output="-", text_column=text_column, model=model, precision=precision, device=device
     )
-    click.echo("measuring; it takes a minute or two", err=True)
-    for line in _lines(tune(config, stop.check)):
+    for line in _lines(tune(config, stop.check, partial(click.echo, err=True))):
         click.echo(line)
 
 

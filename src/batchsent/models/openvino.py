@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsent.errors import DeviceError, UsageError
-from batchsent.machine import is_bf16_faster
+from batchsent.machine import is_avx2_widest, is_bf16_faster
 from batchsent.records import TokenBatch
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def compile_graph(graph: Any, *, precision: str, threads: int) -> Any:
     """
     openvino = import_openvino()
     is_half = precision == "bf16" or (precision == "int8" and is_bf16_faster())
+    if precision == "fp32" and is_avx2_widest():
+        graph = _with_gelu_apart(graph)
     return openvino.Core().compile_model(
         graph,
         "CPU",
@@ -71,6 +73,25 @@ def compile_graph(graph: Any, *, precision: str, threads: int) -> Any:
             "ENABLE_CPU_PINNING": False,  # in a container the first cores are others' too
         },
     )
+
+
+def _with_gelu_apart(graph: Any) -> Any:
+    """A copy of ``graph`` whose GELUs are written out, so that none becomes part of the matrix product before it.
+
+    Where there is no AVX-512, OpenVINO computes a product alone by MLAS, and one with a GELU in it by oneDNN, which
+    takes longer than the two after each other: docs/decisions/0019-gelu-apart.md. OpenVINO puts the usual ways of
+    writing a GELU together again; x/2 + x/2 · erf(x/√2) it does not know.
+    """
+    from openvino import opset13 as operations
+
+    copy = graph.clone()
+    for gelu in copy.get_ordered_ops():
+        if gelu.get_type_name() == "Gelu" and gelu.get_attributes()["approximation_mode"] == "ERF":
+            value = gelu.input_value(0)
+            half = operations.multiply(value, np.float32(0.5))
+            error = operations.erf(operations.multiply(value, np.float32(np.sqrt(0.5))))
+            gelu.output(0).replace(operations.add(half, operations.multiply(half, error)).output(0))
+    return copy
 
 
 class OpenVinoClassifier:
