@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CPU_BATCH_TOKENS = 1_024
-"""The activations of so many tokens stay in the caches; from 512 to 2,048 the rate is within some percent."""
+"""The activations of so many tokens stay in the caches; from 512 to 2,048 the rate is within a tenth."""
 OPENVINO_FP32_BATCH_TOKENS = 512
 """As many for each core's pass, of larger activations."""
 CUDA_BATCH_TOKENS = 33_792
