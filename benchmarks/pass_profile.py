@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import tempfile
 import time
@@ -31,9 +32,17 @@ from contenders import Task
 from contenders.engine import COMPILED, identity_of, source_of
 from contenders.material import MODELS, texts_of
 from contenders.plain_torch import device_name
+from contenders.worker import in_a_process
 
-GPU_WAYS = (("fp16", "padded"), ("fp16", "packed"), ("fp16-weights", "packed"), ("fp16-weights", COMPILED))
+GPU_WAYS = (
+    ("fp16", "padded"),
+    ("fp16", "packed"),
+    ("fp16", COMPILED),
+    ("fp16-weights", "packed"),
+    ("fp16-weights", COMPILED),
+)
 CPU_WAYS = (("fp32", "torch"),)
+REPEATS = 3
 
 KINDS = (
     ("copies", r"memcpy|memset|copy"),
@@ -45,52 +54,79 @@ OTHERS = "everything else"
 
 
 def main() -> None:
-    """One way after the other."""
+    """Every way timed, then every way watched."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", choices=MODELS, default="distilbert")
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        directory, rows = MODELS[arguments.model](Path(folder, "model")), []
-        for precision, variant in CPU_WAYS if arguments.device == "cpu" else GPU_WAYS:
-            task = Task(directory, precision, arguments.device, torch.get_num_threads(), Path(folder), variant)
-            rows.append(_watched(task, arguments.passes))
-            print(json.dumps(rows[-1]), flush=True)
     device = arguments.device
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled"  # as if nothing had been compiled here before
+        directory = MODELS[arguments.model](Path(folder, "model"))
+        ways = [
+            _Way(Task(directory, precision, device, torch.get_num_threads(), Path(folder), variant), arguments.passes)
+            for precision, variant in (CPU_WAYS if device == "cpu" else GPU_WAYS)
+        ]
+        rows = [way.timed() for way in ways]
+        for way, row in zip(ways, rows, strict=True):
+            row |= way.watched()
+            print(json.dumps(row), flush=True)
     found = {"model": arguments.model, "gpu": None if device == "cpu" else device_name(device), "rows": rows}
     save(f"pass_profile_{device}", found, folder=arguments.results)
 
 
-def _watched(task: Task, pass_count: int) -> dict[str, Any]:
-    source = source_of(task.model)
-    identity = identity_of(task, source)
-    model = load_model(identity, source.directory, task.device)
-    # As many texts as the passes take if each had but 100 tokens.
-    part = make_encode(source.directory, identity)(
-        pa.chunked_array([texts_of(None, "text", pass_count * identity.batch_tokens // 100)])
-    )
-    is_on_cpu = task.device == "cpu"
-    batches = (part if is_on_cpu else part.pin_memory()).batches
-    chosen = batches[:: max(1, len(batches) // pass_count)][:pass_count]  # of all lengths
-    _run(model, chosen)  # kernels are loaded and chosen, memory is there
-    seconds, starting = _run(model, chosen)
-    activities = [ProfilerActivity.CPU, *([] if is_on_cpu else [ProfilerActivity.CUDA])]
-    with profile(activities=activities) as profiler:
-        _run(model, chosen)
-    by_kind, by_name = _device_seconds(profiler, is_on_cpu=is_on_cpu)
-    return {
-        "precision": task.precision,
-        "variant": task.variant,
-        "passes": len(chosen),
-        "tokens": sum(len(batch.token_ids) for batch in chosen),
-        "seconds": seconds,
-        "starting_seconds": starting,
-        "device_seconds": by_kind,
-        "longest": dict(by_name.most_common(12)),
-        "host_longest": _host_seconds(profiler),
-    }
+class _Way:
+    """A loaded model and its batches."""
+
+    def __init__(self, task: Task, pass_count: int) -> None:
+        self._task = task
+        source = source_of(task.model)
+        identity = identity_of(task, source)
+        self._model = load_model(identity, source.directory, task.device)
+        # As many texts as the passes take if each had but 200 tokens.
+        texts = texts_of(None, "text", pass_count * identity.batch_tokens // 200)
+        part = make_encode(source.directory, identity)(pa.chunked_array([texts]))
+        batches = (part if task.device == "cpu" else part.pin_memory()).batches
+        self._batches = batches[:: max(1, len(batches) // pass_count)][:pass_count]  # of all lengths
+
+    def timed(self) -> dict[str, Any]:
+        """All passes, the median of a few times; and what the first pass of all takes, with its compilation."""
+        first_seconds, _ = _run(self._model, self._batches[:1])
+        again = in_a_process(first_pass, self._task, log=self._task.log) if self._task.variant == COMPILED else None
+        _run(self._model, self._batches)  # kernels are loaded and chosen, memory is there
+        seconds, starting = sorted(_run(self._model, self._batches) for _ in range(REPEATS))[REPEATS // 2]
+        return {
+            "precision": self._task.precision,
+            "variant": self._task.variant,
+            "passes": len(self._batches),
+            "tokens": sum(len(batch.token_ids) for batch in self._batches),
+            "seconds": seconds,
+            "starting_seconds": starting,
+            "first_seconds": first_seconds,
+            "first_seconds_again": again,
+        }
+
+    def watched(self) -> dict[str, Any]:
+        """By torch's profiler. Every launch of this process takes longer from then on: nothing is timed afterwards."""
+        is_on_cpu = self._task.device == "cpu"
+        activities = [ProfilerActivity.CPU, *([] if is_on_cpu else [ProfilerActivity.CUDA])]
+        with profile(activities=activities) as profiler:
+            _run(self._model, self._batches)
+        by_kind, by_name = _device_seconds(profiler, is_on_cpu=is_on_cpu)
+        return {
+            "device_seconds": by_kind,
+            "longest": dict(by_name.most_common(12)),
+            "host_longest": _host_seconds(profiler),
+        }
+
+
+def first_pass(task: Task) -> float:
+    """Seconds of the first pass of a process, where another one has compiled it before."""
+    way = _Way(task, 1)
+    seconds, _ = _run(way._model, way._batches)
+    return seconds
 
 
 def _run(model: Model, batches: Sequence[TokenBatch]) -> tuple[float, float]:

@@ -22,10 +22,10 @@ from typing import Any
 
 from batchsent.machine import available_cores, has_int8_dot_products
 from common import HERE, save
-from contenders import Contender, Probabilities, Setting, Task
+from contenders import Contender, Setting, Task
 from contenders.field import contenders_for
 from contenders.material import MODELS, texts_of
-from contenders.plain_torch import device_name, reference, token_counts
+from contenders.plain_torch import Facts, facts
 from contenders.preparation import prepare
 from contenders.summary import agreement, best_setting, result_name, rotated
 from contenders.worker import ContenderError, Worker, in_a_process, missing_packages
@@ -46,9 +46,7 @@ class Course:
     texts: list[str]
     rows: int
     """So many of the texts are for everybody; all of them for whole processes."""
-    token_counts: list[int]
-    expected: dict[str, Probabilities]
-    """In fp32, of the texts and of their pairs with nothing."""
+    facts: Facts
 
 
 def main() -> None:
@@ -84,7 +82,7 @@ def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
     result = {
         "model": model,
         "device": device,
-        "gpu": None if device == "cpu" else in_a_process(device_name, device, log=course.task.log),
+        "gpu": course.facts.gpu,
         "threads": arguments.threads,
         "texts": _about_texts(course, arguments.texts),
         "preparation_seconds": seconds,
@@ -103,12 +101,11 @@ def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
 def _course(model: str, arguments: argparse.Namespace, task: Task) -> Course:
     rows = arguments.rows or ROWS[task.device][model]
     texts = texts_of(arguments.texts, arguments.text_column, rows * JOB_ROWS[task.device])
-    counts = in_a_process(token_counts, task.model, texts, log=task.log)
-    return Course(task, texts, rows, counts, in_a_process(reference, task, texts[:rows], log=task.log))
+    return Course(task, texts, rows, in_a_process(facts, task, texts, rows, log=task.log))
 
 
 def _about_texts(course: Course, file: str | None) -> dict[str, Any]:
-    counts = course.token_counts[: course.rows]
+    counts = course.facts.token_counts[: course.rows]
     source = "generated, of IMDb's lengths" if file is None else Path(file).name
     return {"source": source, "rows": course.rows, "tokens": sum(counts), "longest": max(counts)}
 
@@ -144,7 +141,7 @@ def entered(
 def _described(contender: Contender, course: Course) -> dict[str, Any]:
     rows = len(course.texts) if contender.is_process else course.rows
     named = {"name": contender.name, "precision": contender.precision, "begins_with": contender.begins_with}
-    return {**named, "rows": rows, "tokens": sum(course.token_counts[:rows])}
+    return {**named, "rows": rows, "tokens": sum(course.facts.token_counts[:rows])}
 
 
 @contextlib.contextmanager
@@ -171,7 +168,7 @@ def _entered(contender: Contender, course: Course, entry: dict[str, Any], failed
     entry["setting"], entry["tuning"] = _tuned(contender, worker, max(1, rows // 2))
     found = worker.score(rows, entry["setting"]).probabilities
     if found is not None:
-        expected = course.expected["pairs" if contender.scores_pairs else "texts"]
+        expected = course.facts.expected["pairs" if contender.scores_pairs else "texts"]
         entry |= agreement(expected, found[: len(expected)])
     return worker
 

@@ -162,8 +162,8 @@ def _gpu_busy(result: Result) -> list[str]:
 def _pass_profile(result: Result) -> list[str]:
     kinds = list(result["rows"][0]["device_seconds"])
     lines = [
-        f"| precision | passes | ms a pass | begun by the host in | device busy | {' | '.join(kinds)} |",
-        f"|---|---|---|---|---|{'---|' * len(kinds)}",
+        f"| precision | passes | ms a pass | begun by the host in | device busy | {' | '.join(kinds)} | first pass |",
+        f"|---|---|---|---|---|{'---|' * len(kinds)}---|",
     ]
     for row in result["rows"]:
         times = [row["seconds"], row["starting_seconds"], *row["device_seconds"].values()]
@@ -171,12 +171,17 @@ def _pass_profile(result: Result) -> list[str]:
         shares = " | ".join(f"{ms:.2f}" for ms in by_kind)
         lines.append(
             f"| {row['precision']} | {row['variant']} | **{whole:.1f}** | {starting:.1f} "
-            f"| {sum(by_kind) / whole:.0%} | {shares} |"
+            f"| {sum(by_kind) / whole:.0%} | {shares} | {row['first_seconds']:.1f} s{_again(row)} |"
         )
     first = result["rows"][0]
     where = f", on one {result['gpu']}" if result["gpu"] else ""
     tokens = f"{first['passes']} passes of {first['tokens'] / first['passes']:,.0f} tokens on average"
     return [*lines, "", f"{result['model']}, {tokens} ({first['precision']}, {first['variant']}){where}."]
+
+
+def _again(row: dict[str, Any]) -> str:
+    seconds = row["first_seconds_again"]
+    return "" if seconds is None else f", in the next process {seconds:.1f} s"
 
 
 def _budget(result: Result) -> list[str]:
@@ -313,7 +318,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "gelu": _gelu,
     "planning": _planning,
     "plan_accuracy": _plan_accuracy,
-    "gpu_busy": _gpu_busy,
+    **dict.fromkeys(("gpu_busy", "gpu_busy_padded"), _gpu_busy),
     "pass_profile_cuda": _pass_profile,
     "tokenizing": _tokenizing,
     "growth": _growth,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,18 @@ DTYPES = {"bf16": torch.bfloat16, "fp16-weights": torch.float16}
 """'fp16' is autocast over fp32 weights."""
 PAIRED = ("input_ids", "attention_mask")
 """What a pair is given to every CrossEncoder as, so that one reference fits them: batchsent's graphs take no more."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What only a process with torch in it can say of a model and texts."""
+
+    gpu: str | None
+    """What the device calls itself; None on a CPU."""
+    token_counts: list[int]
+    """Of each text, cut to the model's length."""
+    expected: dict[str, Probabilities]
+    """In fp32, of the texts and of their pairs with nothing."""
 
 
 def load(task: Task) -> Ready:
@@ -75,19 +87,22 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def token_counts(directory: Path, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text, cut to the model's length."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(directory)
-    return [len(ids) for ids in tokenizer(list(texts), truncation=True)["input_ids"]]
+def facts(task: Task, texts: Sequence[str], rows: int) -> Facts:
+    """Of the task's model and ``texts``; the reference of the first ``rows`` of them."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(task.model)
+    return Facts(
+        gpu=None if task.device == "cpu" else device_name(task.device),
+        token_counts=[len(ids) for ids in tokenizer(list(texts), truncation=True)["input_ids"]],
+        expected=_reference(task, tokenizer, texts[:rows]),
+    )
 
 
-def reference(task: Task, texts: Sequence[str]) -> dict[str, Probabilities]:
+def _reference(task: Task, tokenizer: Any, texts: Sequence[str]) -> dict[str, Probabilities]:
     """What the model says in fp32: of each text, and of each as the first of a pair with nothing.
 
     On the CPU a text at a time, so that nothing is padded.
     """
     torch.set_num_threads(task.threads)
-    tokenizer: Any = AutoTokenizer.from_pretrained(task.model)
     classifier: Any = AutoModelForSequenceClassification
     model = classifier.from_pretrained(task.model, dtype=torch.float32).to(task.device).eval()
     alone = tokenizer(list(texts), truncation=True)["input_ids"]

@@ -13,6 +13,7 @@ import pytest
 from contenders import Contender, Setting, Task
 from contenders.field import contenders_for
 from contenders.material import texts_of
+from contenders.plain_torch import Facts
 from contenders.summary import agreement, best_setting, limits_of, rotated, standings
 from contenders.worker import ContenderError, Worker, missing_packages
 
@@ -53,7 +54,8 @@ def test_a_run_tunes_takes_turns_and_goes_on_without_those_who_fail(task: Task) 
     import side_by_side
 
     expected = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], np.float32)
-    course = side_by_side.Course(task, TEXTS, 4, [1, 2, 3, 4], {"texts": expected, "pairs": 1 - expected})
+    facts = Facts(None, [1, 2, 3, 4], {"texts": expected, "pairs": 1 - expected})
+    course = side_by_side.Course(task, TEXTS, 4, facts)
     field = [
         STEADY,
         replace(STEADY, name="dead", variant="dies"),

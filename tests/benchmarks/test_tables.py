@@ -73,9 +73,12 @@ def test_the_table_of_growth_has_a_part_for_every_axis() -> None:
 def test_a_profile_says_what_a_pass_takes_and_how_long_the_device_waits() -> None:
     kinds = {"matrix products": 0.02, "attention": 0.01}
     row = {"precision": "fp16", "variant": "packed", "passes": 10, "tokens": 50_000, "seconds": 0.04}
+    row |= {"first_seconds": 9.0, "first_seconds_again": None}
     row |= {"starting_seconds": 0.008, "device_seconds": kinds, "longest": {}, "host_longest": {}}
-    lines = tables.TABLES["pass_profile_cuda"]({"model": "distilbert", "gpu": "a GPU", "rows": [row]})
-    assert "| fp16 | packed | **4.0** | 0.8 | 75% | 2.00 | 1.00 |" in lines
+    again = row | {"variant": "compiled", "first_seconds_again": 3.0}
+    lines = tables.TABLES["pass_profile_cuda"]({"model": "distilbert", "gpu": "a GPU", "rows": [row, again]})
+    assert "| fp16 | packed | **4.0** | 0.8 | 75% | 2.00 | 1.00 | 9.0 s |" in lines
+    assert "| fp16 | compiled | **4.0** | 0.8 | 75% | 2.00 | 1.00 | 9.0 s, in the next process 3.0 s |" in lines
     assert lines[-1] == "distilbert, 10 passes of 5,000 tokens on average (fp16, packed), on one a GPU."
 
 

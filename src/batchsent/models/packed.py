@@ -67,8 +67,8 @@ class PackedModel:
     def __init__(self, model: Any, *, max_length: int, is_compiled: bool = False) -> None:
         """Compute with the weights of ``model``, which :func:`can_pack`. No text is over ``max_length``.
 
-        ``is_compiled`` has torch.compile make the passes of the capacity that comes first; the first of them takes a
-        minute. Smaller ones, after memory ran out, are computed as they are.
+        ``is_compiled`` has torch.compile make the passes of the capacity that comes first; the first of them takes
+        a while. Smaller ones, after memory ran out, are computed as they are.
         """
         from transformers import AttentionInterface
 
