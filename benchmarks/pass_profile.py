@@ -9,7 +9,6 @@ the host does to begin a pass. On a CPU the two are one.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import tempfile
@@ -69,12 +68,12 @@ def main() -> None:
             _Way(Task(directory, precision, device, torch.get_num_threads(), Path(folder), variant), arguments.passes)
             for precision, variant in (CPU_WAYS if device == "cpu" else GPU_WAYS)
         ]
-        rows = [way.timed() for way in ways]
-        for way, row in zip(ways, rows, strict=True):
-            row |= way.watched()
-            print(json.dumps(row), flush=True)
-    found = {"model": arguments.model, "gpu": None if device == "cpu" else device_name(device), "rows": rows}
-    save(f"pass_profile_{device}", found, folder=arguments.results)
+        rows = list[dict[str, Any]]()
+        for way, timed in zip(ways, [way.timed() for way in ways], strict=True):
+            rows.append(timed | way.watched())
+            found = {"model": arguments.model, "gpu": None if device == "cpu" else device_name(device), "rows": rows}
+            # After every way, so that what was measured is not lost.
+            save(f"pass_profile_{device}", found, folder=arguments.results)
 
 
 class _Way:
