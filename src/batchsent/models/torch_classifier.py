@@ -13,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from batchsent.models.autocast import cast_ahead
 from batchsent.records import TokenBatch
 
 CUDA_PASSES_IN_FLIGHT = 2
 """Queued behind the one whose logits are waited for: enough that the device is never without work."""
+
+_AUTOCAST = torch.float16
 
 Logits = npt.NDArray[np.float32]
 """[windows, labels]"""
@@ -101,10 +104,10 @@ class TorchClassifier:
     def _made(self, make_pass: Callable[[Any], Pass], model: Any, autocast: bool) -> Pass:
         # Some compute with the model at once.
         with self._precisely(autocast):
-            return make_pass(model)
+            return make_pass(cast_ahead(model, _AUTOCAST) if autocast else model)
 
     def _precisely(self, autocast: bool) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.float16) if autocast else contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=_AUTOCAST) if autocast else contextlib.nullcontext()
 
 
 def leave_out_cudnn_attention() -> None:
