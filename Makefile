@@ -121,7 +121,7 @@ bench-cpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on the CPU
 	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py
 
-bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (the part in docs/benchmarks.md: 6 minutes on an H200)
+bench-gpu: $(BENCH_STAMP) ## measure batchsent beside other libraries on one GPU (three rounds, meant for 10 minutes on an H100)
 	$(BIN)/python benchmarks/side_by_side.py --device cuda $(BENCH_OPTIONS)
 	$(BIN)/python benchmarks/gpu_busy.py
 	$(BIN)/python benchmarks/pass_profile.py

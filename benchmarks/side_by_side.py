@@ -16,7 +16,9 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from contenders.worker import ContenderError, Worker, in_a_process, missing_pack
 
 ROWS = {"cpu": {"distilbert": 64, "embedded": 128}, "cuda": {"distilbert": 2_048, "embedded": 2_048}}
 """Texts of every contender: so many that both models take 25 minutes on two cores, and each about 5 on an H100."""
+ROUNDS = {"cpu": 5, "cuda": 3}
 JOB_ROWS = {"cpu": 4, "cuda": 24}
 """How many times as many a whole process gets there: several parts, and more work than its start is."""
 LIBRARIES = ("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers")
@@ -64,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--texts", help="CSV or Parquet file to take texts from; default: texts of IMDb's lengths")
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--rows", type=int, help="texts of every contender")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS['cpu']}, on a GPU {ROUNDS['cuda']}")
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--only", action="append", default=[], help="contenders whose name has this in it")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the results are written")
@@ -89,7 +92,7 @@ def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
         "contenders": entries,
     }
     workers = entered(contenders, course, failed, entries)
-    for round_index in range(arguments.rounds):
+    for round_index in range(arguments.rounds or ROUNDS[device]):
         run_round(round_index, workers, entries)
         # After every round, so that what was measured is not lost.
         name = result_name(device, model, int8_dot_products=has_int8_dot_products())
@@ -128,12 +131,19 @@ def _prepared(contenders: list[Contender], task: Task) -> tuple[dict[str, float]
 def entered(
     contenders: list[Contender], course: Course, failed: dict[str, str], entries: list[dict[str, Any]]
 ) -> dict[int, Worker]:
-    """Let everybody in who can: the index of its entry → its worker. Adds an entry for each, with its reason if not."""
+    """Let everybody in who can: the index of its entry → its worker. Adds an entry for each, with its reason if not.
+
+    They load beside one another, with two processors each, and are tuned one after the other.
+    """
+    entries += [_described(contender, course) for contender in contenders]
+    with ThreadPoolExecutor(max(1, available_cores() // 2)) as pool:
+        loaded = list(pool.map(partial(_loaded, course=course, failed=failed), contenders, entries))
     workers = {}
-    for index, contender in enumerate(contenders):
-        entries.append(_described(contender, course))
-        with _out_if_it_fails(entries[index]):
-            workers[index] = _entered(contender, course, entries[index], failed)
+    for index, (contender, worker) in enumerate(zip(contenders, loaded, strict=True)):
+        if worker is not None:
+            with _out_if_it_fails(entries[index]):
+                _tune(contender, worker, course, entries[index])
+                workers[index] = worker
         print(contender.title, entries[index], flush=True)
     return workers
 
@@ -154,23 +164,29 @@ def _out_if_it_fails(entry: dict[str, Any]) -> Iterator[None]:
         entry.pop("seconds", None)
 
 
-def _entered(contender: Contender, course: Course, entry: dict[str, Any], failed: dict[str, str]) -> Worker:
-    """Load, tune, and score everything once: for the labels, and to be warm. Raises ContenderError."""
-    if missing := missing_packages(contender):
-        raise ContenderError(f"not installed: {', '.join(missing)}")
-    for name in contender.preparations:
-        if name in failed:
-            raise ContenderError(f"{name}: {failed[name]}")
+def _loaded(contender: Contender, entry: dict[str, Any], course: Course, failed: dict[str, str]) -> Worker | None:
+    """Its process, with the model in it; None if there is none, and its entry says why."""
+    with _out_if_it_fails(entry):
+        if missing := missing_packages(contender):
+            raise ContenderError(f"not installed: {', '.join(missing)}")
+        for name in contender.preparations:
+            if name in failed:
+                raise ContenderError(f"{name}: {failed[name]}")
+        task = replace(course.task, precision=contender.precision, variant=contender.variant)
+        worker = Worker(contender, task, course.texts[: entry["rows"]])
+        entry["load_seconds"] = worker.load_seconds
+        return worker
+    return None
+
+
+def _tune(contender: Contender, worker: Worker, course: Course, entry: dict[str, Any]) -> None:
+    """Find its best setting, and score everything once: for the labels, and to be warm. Raises ContenderError."""
     rows = entry["rows"]
-    task = replace(course.task, precision=contender.precision, variant=contender.variant)
-    worker = Worker(contender, task, course.texts[:rows])
-    entry["load_seconds"] = worker.load_seconds
     entry["setting"], entry["tuning"] = _tuned(contender, worker, max(1, rows // 2))
     found = worker.score(rows, entry["setting"]).probabilities
     if found is not None:
         expected = course.facts.expected["pairs" if contender.scores_pairs else "texts"]
         entry |= agreement(expected, found[: len(expected)])
-    return worker
 
 
 def _tuned(contender: Contender, worker: Worker, rows: int) -> tuple[Setting, list[dict[str, Any]]]:

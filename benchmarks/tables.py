@@ -307,7 +307,7 @@ def _audit(result: Result) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Result], list[str]]] = {
-    "equality": _equality,
+    **dict.fromkeys(("equality", "equality_without_bf16"), _equality),
     "accuracy": _accuracy,
     "audit": _audit,
     "memory": _memory,
