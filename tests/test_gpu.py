@@ -2,7 +2,8 @@
 
 Checked here: fp16 autocast and fp16 weights agree with fp32, packed as well as padded, and compiled; a text's packed
 score does not depend on its neighbours; the host waits for nothing while a pass begins; real out-of-memory is survived
-with the same labels; the device is chosen and named; and a run on CUDA resumes to the same bytes.
+with the same labels; the device is chosen and named; what is cast ahead has autocast's bits; and a run on CUDA
+resumes to the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from batchsent.batching import TOLERANCES, largest_difference
 from batchsent.machine import choose_device, choose_precision
+from batchsent.models import torch_classifier
 from batchsent.models.resolution import EMBEDDED_DIRECTORY
 from batchsent.models.sequence_classification import SequenceClassifier
 from batchsent.reporting.run_report import RunReport
@@ -139,6 +141,19 @@ def test_the_embedded_model_agrees_with_fp32(
     score(path, output=tmp_path / "half", precision=precision, batching=batching, **options)
     largest, tie = (5e-2, 5e-2) if precision == "bf16" else (5e-3, 5e-3)
     require_agreement(tmp_path / "half", tmp_path / "full", largest=largest, tie=tie)
+
+
+@pytest.mark.parametrize("packed_length", [None, 512])
+def test_what_is_cast_ahead_has_the_bits_of_autocast(
+    packed_length: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chooser = np.random.default_rng(0)
+    batch = batch_of([chooser.integers(1_000, 20_000, n).tolist() for n in range(400, 3, -10)], 33_792)
+    options: dict[str, Any] = {"precision": "fp16", "device": "cuda:0", "threads": 1, "packed_length": packed_length}
+    ahead = SequenceClassifier(EMBEDDED_DIRECTORY, **options)
+    monkeypatch.setattr(torch_classifier, "cast_ahead", lambda model, _dtype: model)
+    every_time = SequenceClassifier(EMBEDDED_DIRECTORY, **options)
+    np.testing.assert_array_equal(ahead.start(batch)(), every_time.start(batch)())
 
 
 # --- packed
