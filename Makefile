@@ -44,7 +44,7 @@ check: $(STAMP) ## lint, formatting, types, import rules, the Dockerfile
 
 test: $(STAMP) ## the tests that need seconds and no GPU
 	$(BIN)/pytest -m "not (gpu or bench or ray or browser or airflow or container or site or compiled)" --dist worksteal --numprocesses $(TEST_WORKERS)
-	$(BIN)/pytest -m compiled tests/models/test_packed.py tests/test_batching.py
+	$(BIN)/pytest -m compiled tests/models tests/test_batching.py
 
 # What a page gets from the code is written by docs/options_table.py and docs/reference_tables.py; the tests say when.
 docs: export NO_MKDOCS_2_WARNING = 1
