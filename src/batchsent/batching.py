@@ -22,11 +22,8 @@ log = logging.getLogger(__name__)
 TOLERANCES = {"fp16": 5e-3, "fp16-weights": 5e-3, "bf16": 3e-2}
 """The precisions that variable-length attention has on CUDA, and by how much a probability may differ from padded."""
 CHECKED_TEXTS = 32
-COMPILED_FROM_BYTES = {"fp16": 2 * 1024**3, "fp16-weights": 4 * 1024**3, "bf16": 4 * 1024**3}
-"""Of input: where the time that compiled passes save is more than that of compiling them, twice.
-
-Under autocast it saves twice as much, because the casts between precisions are joined too.
-"""
+COMPILED_FROM_BYTES = 4 * 1024**3
+"""Of input: from about here on compiled passes save more time than compiling them costs, which is done twice."""
 
 
 class Obstacle(NamedTuple):
@@ -75,7 +72,7 @@ def choose_compiled(identity: Identity, directory: Path, device: str, input_byte
 
     Not if random texts get other probabilities than in padded passes that are not compiled.
     """
-    if identity.batching != "packed" or device == "cpu" or input_bytes < COMPILED_FROM_BYTES[identity.precision]:
+    if identity.batching != "packed" or device == "cpu" or input_bytes < COMPILED_FROM_BYTES:
         return False
     difference = _disagreement(
         directory, identity.precision, device, identity.max_length, compiled_tokens=identity.batch_tokens

@@ -44,7 +44,10 @@ def cast_ahead(model: Any, dtype: torch.dtype) -> Any:
 def _cast_states(
     dtype: torch.dtype, _attention: Any, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The hidden states, which are the first argument or have a name, in ``dtype``."""
+    """The hidden states, which are the first argument or have a name, in ``dtype``.
+
+    Where a release of the library names them otherwise, they are left to autocast.
+    """
     if arguments:
         return (arguments[0].to(dtype), *arguments[1:]), named
-    return arguments, named | {"hidden_states": named["hidden_states"].to(dtype)}
+    return arguments, {name: value.to(dtype) if name == "hidden_states" else value for name, value in named.items()}

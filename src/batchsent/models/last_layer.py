@@ -105,6 +105,7 @@ def _attend(
     _others: dict[str, Any],
 ) -> torch.Tensor:
     """One query a row, by torch's kernel, as the library has all of them."""
+    states = states.to(projections.key.weight.dtype)  # once for both, where autocast would cast it twice
     query, key, value = (
         project(given).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
         for project, given in zip(projections, (first, states, states), strict=True)
