@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -44,16 +45,20 @@ CPU_WAYS = (("fp32", "torch"),)
 REPEATS = 3
 
 KINDS = (
+    ("joined by the compiler", r"^triton_|^cpp_fused_"),
     ("copies", r"memcpy|memset|copy"),
     ("attention", r"flash|fmha|attention"),
     ("matrix products", r"gemm|nvjet|cutlass|addmm|::mm$|::linear$|splitk"),
 )
-"""What the names of kernels, or of operators on a CPU, tell; tried in this order."""
+"""What the names of kernels, or of operators on a CPU, tell; tried in this order.
+
+The compiler names a kernel after all that it has joined in it.
+"""
 OTHERS = "everything else"
 
 
 def main() -> None:
-    """Every way timed, then every way watched."""
+    """One way after the other, each in a process of its own."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", choices=MODELS, default="distilbert")
@@ -61,71 +66,68 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     device = arguments.device
+    rows = list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled"  # as if nothing had been compiled here before
         directory = MODELS[arguments.model](Path(folder, "model"))
-        ways = [
-            _Way(Task(directory, precision, device, torch.get_num_threads(), Path(folder), variant), arguments.passes)
-            for precision, variant in (CPU_WAYS if device == "cpu" else GPU_WAYS)
-        ]
-        rows = list[dict[str, Any]]()
-        for way, timed in zip(ways, [way.timed() for way in ways], strict=True):
-            rows.append(timed | way.watched())
+        for precision, variant in CPU_WAYS if device == "cpu" else GPU_WAYS:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled {precision}"  # nothing was compiled before
+            task = Task(directory, precision, device, torch.get_num_threads(), Path(folder), variant)
+            row = in_a_process(measured, task, arguments.passes, log=task.log)
+            if variant == COMPILED:
+                row["first_seconds_again"] = in_a_process(first_pass, task, log=task.log)
+            rows.append(row)
             found = {"model": arguments.model, "gpu": None if device == "cpu" else device_name(device), "rows": rows}
             # After every way, so that what was measured is not lost.
             save(f"pass_profile_{device}", found, folder=arguments.results)
 
 
-class _Way:
-    """A loaded model and its batches."""
+def measured(task: Task, pass_count: int) -> dict[str, Any]:
+    """All passes timed, the median of a few times; then watched by torch's profiler.
 
-    def __init__(self, task: Task, pass_count: int) -> None:
-        self._task = task
-        source = source_of(task.model)
-        identity = identity_of(task, source)
-        self._model = load_model(identity, source.directory, task.device)
-        # As many texts as the passes take if each had but 200 tokens.
-        texts = texts_of(None, "text", pass_count * identity.batch_tokens // 200)
-        part = make_encode(source.directory, identity)(pa.chunked_array([texts]))
-        batches = (part if task.device == "cpu" else part.pin_memory()).batches
-        self._batches = batches[:: max(1, len(batches) // pass_count)][:pass_count]  # of all lengths
-
-    def timed(self) -> dict[str, Any]:
-        """All passes, the median of a few times; and what the first pass of all takes, with its compilation."""
-        first_seconds, _ = _run(self._model, self._batches[:1])
-        again = in_a_process(first_pass, self._task, log=self._task.log) if self._task.variant == COMPILED else None
-        _run(self._model, self._batches)  # kernels are loaded and chosen, memory is there
-        seconds, starting = sorted(_run(self._model, self._batches) for _ in range(REPEATS))[REPEATS // 2]
-        return {
-            "precision": self._task.precision,
-            "variant": self._task.variant,
-            "passes": len(self._batches),
-            "tokens": sum(len(batch.token_ids) for batch in self._batches),
-            "seconds": seconds,
-            "starting_seconds": starting,
-            "first_seconds": first_seconds,
-            "first_seconds_again": again,
-        }
-
-    def watched(self) -> dict[str, Any]:
-        """By torch's profiler. Every launch of this process takes longer from then on: nothing is timed afterwards."""
-        is_on_cpu = self._task.device == "cpu"
-        activities = [ProfilerActivity.CPU, *([] if is_on_cpu else [ProfilerActivity.CUDA])]
-        with profile(activities=activities) as profiler:
-            _run(self._model, self._batches)
-        by_kind, by_name = _device_seconds(profiler, is_on_cpu=is_on_cpu)
-        return {
-            "device_seconds": by_kind,
-            "longest": dict(by_name.most_common(12)),
-            "host_longest": _host_seconds(profiler),
-        }
+    That comes last: every launch of a process takes longer once it was watched.
+    """
+    model, batches = _loaded(task, pass_count)
+    first_seconds, _ = _run(model, batches[:1])
+    _run(model, batches)  # kernels are loaded and chosen, memory is there
+    seconds, starting = sorted(_run(model, batches) for _ in range(REPEATS))[REPEATS // 2]
+    is_on_cpu = task.device == "cpu"
+    activities = [ProfilerActivity.CPU, *([] if is_on_cpu else [ProfilerActivity.CUDA])]
+    with profile(activities=activities) as profiler:
+        _run(model, batches)
+    by_kind, by_name = _device_seconds(profiler, is_on_cpu=is_on_cpu)
+    return {
+        "precision": task.precision,
+        "variant": task.variant,
+        "passes": len(batches),
+        "tokens": sum(len(batch.token_ids) for batch in batches),
+        "seconds": seconds,
+        "starting_seconds": starting,
+        "first_seconds": first_seconds,
+        "first_seconds_again": None,
+        "device_seconds": by_kind,
+        "longest": dict(by_name.most_common(12)),
+        "host_longest": _host_seconds(profiler),
+    }
 
 
 def first_pass(task: Task) -> float:
     """Seconds of the first pass of a process, where another one has compiled it before."""
-    way = _Way(task, 1)
-    seconds, _ = _run(way._model, way._batches)
+    model, batches = _loaded(task, 1)
+    seconds, _ = _run(model, batches)
     return seconds
+
+
+def _loaded(task: Task, pass_count: int) -> tuple[Model, Sequence[TokenBatch]]:
+    source = source_of(task.model)
+    identity = identity_of(task, source)
+    model = load_model(identity, source.directory, task.device)
+    # As many texts as the passes take if each had but 200 tokens.
+    texts = texts_of(None, "text", pass_count * identity.batch_tokens // 200)
+    part = make_encode(source.directory, identity)(pa.chunked_array([texts]))
+    batches = (part if task.device == "cpu" else part.pin_memory()).batches
+    # The longest texts come first: some of every length.
+    chosen = np.linspace(0, len(batches) - 1, min(pass_count, len(batches))).round().astype(int)
+    return model, [batches[index] for index in chosen]
 
 
 def _run(model: Model, batches: Sequence[TokenBatch]) -> tuple[float, float]:
@@ -149,10 +151,14 @@ def _device_seconds(profiler: profile, *, is_on_cpu: bool) -> tuple[dict[str, fl
     for event in profiler.key_averages():
         if is_on_cpu or event.device_type.name == "CUDA":
             seconds = (event.self_cpu_time_total if is_on_cpu else event.self_device_time_total) / 1e6
-            kind = next((kind for kind, pattern in KINDS if re.search(pattern, event.key, re.IGNORECASE)), OTHERS)
-            by_kind[kind] += seconds
+            by_kind[kind_of(event.key)] += seconds
             by_name[event.key[:80]] += seconds
     return dict(by_kind), by_name
+
+
+def kind_of(name: str) -> str:
+    """What a kernel or operator of that name does."""
+    return next((kind for kind, pattern in KINDS if re.search(pattern, name, re.IGNORECASE)), OTHERS)
 
 
 def _host_seconds(profiler: profile) -> dict[str, float]:

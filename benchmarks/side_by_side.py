@@ -37,6 +37,8 @@ ROWS = {"cpu": {"distilbert": 64, "embedded": 128}, "cuda": {"distilbert": 2_048
 ROUNDS = {"cpu": 5, "cuda": 3}
 JOB_ROWS = {"cpu": 4, "cuda": 24}
 """How many times as many a whole process gets there: several parts, and more work than its start is."""
+LOADED_AT_ONCE = max(1, available_cores() // 2)
+"""Contenders that import and load beside one another: with few processors one after the other."""
 LIBRARIES = ("openvino", "nncf", "onnxruntime", "onnx", "onnxscript", "sentence-transformers")
 """Whose versions are recorded besides those of every run."""
 
@@ -89,6 +91,7 @@ def _measure(model: str, arguments: argparse.Namespace, folder: Path) -> None:
         "threads": arguments.threads,
         "texts": _about_texts(course, arguments.texts),
         "preparation_seconds": seconds,
+        "loaded_at_once": LOADED_AT_ONCE,
         "contenders": entries,
     }
     workers = entered(contenders, course, failed, entries)
@@ -133,10 +136,10 @@ def entered(
 ) -> dict[int, Worker]:
     """Let everybody in who can: the index of its entry → its worker. Adds an entry for each, with its reason if not.
 
-    They load beside one another, with two processors each, and are tuned one after the other.
+    They load beside one another, and are tuned one after the other.
     """
     entries += [_described(contender, course) for contender in contenders]
-    with ThreadPoolExecutor(max(1, available_cores() // 2)) as pool:
+    with ThreadPoolExecutor(LOADED_AT_ONCE) as pool:
         loaded = list(pool.map(partial(_loaded, course=course, failed=failed), contenders, entries))
     workers = {}
     for index, (contender, worker) in enumerate(zip(contenders, loaded, strict=True)):

@@ -36,7 +36,9 @@ def lines(result: dict[str, Any]) -> list[str]:
         if entry.get("seconds") and entry["begins_with"] in ("texts", "token ids")
     ]
     prepared = f"Conversion, once: {prepared}. " if prepared else ""
-    return [*written, "", f"{prepared}Import, load and compile: {'; '.join(loads)}."]
+    at_once = result.get("loaded_at_once", 1)
+    beside = f", {at_once} at a time" if at_once > 1 else ""
+    return [*written, "", f"{prepared}Import, load and compile{beside}: {'; '.join(loads)}."]
 
 
 def _line(standing: Standing) -> str:

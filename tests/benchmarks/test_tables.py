@@ -55,6 +55,9 @@ def test_a_contender_is_one_line_and_whoever_is_absent_is_named() -> None:
     assert ours == f"| {' | '.join([*cells, '90.0%', '5.0e-02'])} |"
     assert "Not measured: pipeline, fp32: not installed: it." in lines
     assert lines[-1] == "Conversion, once: OpenVINO int8 31 s. Import, load and compile: batchsent, int8 3.0 s."
+    assert table.lines(SIDE_BY_SIDE | {"loaded_at_once": 8})[-1].endswith(
+        "compile, 8 at a time: batchsent, int8 3.0 s."
+    )
 
 
 def test_a_cpu_without_int8_has_a_table_of_its_own() -> None:
@@ -80,6 +83,24 @@ def test_a_profile_says_what_a_pass_takes_and_how_long_the_device_waits() -> Non
     assert "| fp16 | packed | **4.0** | 0.8 | 75% | 2.00 | 1.00 | 9.0 s |" in lines
     assert "| fp16 | compiled | **4.0** | 0.8 | 75% | 2.00 | 1.00 | 9.0 s, in the next process 3.0 s |" in lines
     assert lines[-1] == "distilbert, 10 passes of 5,000 tokens on average (fp16, packed), on one a GPU."
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nvjet_sm90_hsh_128x256_64x4_2x1_v_bz_coopA_bias_TNN", "matrix products"),
+        ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>", "attention"),
+        ("fmha_cutlassF_f16_aligned_64x64_rf_sm80(PyTorchMemEffAttention::AttentionKernel)", "attention"),
+        ("void at::native::vectorized_elementwise_kernel<8, at::native::float16_copy_kernel_cuda>", "copies"),
+        ("Memcpy HtoD (Pinned -> Device)", "copies"),
+        ("triton_per_fused__to_copy_add_native_layer_norm_view_7", "joined by the compiler"),
+        ("void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<float, float>", "everything else"),
+    ],
+)
+def test_a_kernel_is_of_a_kind_by_its_name(name: str, kind: str) -> None:
+    import pass_profile
+
+    assert pass_profile.kind_of(name) == kind
 
 
 def test_what_was_not_measured_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
