@@ -1,6 +1,6 @@
 """How busy is the GPU while a job scores?
 
-    python benchmarks/gpu_busy.py [--rows 100000] [--batching padded]
+    python benchmarks/gpu_busy.py [--rows 100000]
 
 DistilBERT's shape on texts of IMDb's lengths, from Parquet to Parquet. What counts are nvidia-smi's samples between the
 first tokens and the last commit. To hold: 90% of the time.
@@ -34,19 +34,16 @@ def main() -> None:
     """One job after the other."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--batching", choices=["padded", "packed"], help="these alone, with a result of their own")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    ways = [way for way in WAYS if arguments.batching in (None, way[1])]
-    name = f"gpu_busy_{arguments.batching}" if arguments.batching else "gpu_busy"
     with tempfile.TemporaryDirectory() as folder:
         model, source = distilbert(Path(folder, "model")), Path(folder, "texts.parquet")
         pq.write_table(pa.table({"text": texts_of(None, "text", arguments.rows)}), source)
         rows = []
-        for precision, batching in ways:
+        for precision, batching in WAYS:
             rows.append(_watched(source, Path(folder, f"{precision}-{batching}"), model, precision, batching))
             print(rows[-1], flush=True)
-            save(name, {"gpu": device_name("cuda"), "rows": rows}, folder=arguments.results)
+            save("gpu_busy", {"gpu": device_name("cuda"), "rows": rows}, folder=arguments.results)
 
 
 def _watched(source: Path, output: Path, model: Path, precision: str, batching: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from batchsent.models import autocast, packed, torch_classifier
-from batchsent.models.autocast import CASTABLE_TYPES, cast_ahead
+from batchsent.models.autocast import cast_ahead
 from batchsent.models.last_layer import narrowed
 from batchsent.models.packed import PackedModel
 from batchsent.models.sequence_classification import SequenceClassifier
-from models.test_last_layer import ROWS, make, padded
+from models.test_last_layer import NARROW, ROWS, make, padded
 from models.test_packed import attend
 from support import batch_of
 
@@ -51,7 +51,7 @@ WAYS: dict[str, Callable[[Any], Pass]] = {
 
 @pytest.mark.usefixtures("_autocast")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model_type", CASTABLE_TYPES)
+@pytest.mark.parametrize("model_type", NARROW)
 def test_the_bits_are_those_of_autocast(model_type: str, way: str) -> None:
     model = make(model_type)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -74,7 +74,7 @@ def casts(compute: Callable[[], object]) -> int:
 # A CPU gives the first layer of ELECTRA states that are half already, and so all others too.
 @pytest.mark.usefixtures("_autocast")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model_type", [name for name in CASTABLE_TYPES if name != "electra"])
+@pytest.mark.parametrize("model_type", [name for name in NARROW if name != "electra"])
 def test_weights_and_hidden_states_are_cast_less_often(model_type: str, way: str) -> None:
     model = make(model_type)
     saved = casts(WAYS[way](model)) - casts(WAYS[way](cast_ahead(model, DTYPE)))
@@ -135,7 +135,7 @@ def test_a_classifier_in_fp16_casts_ahead_and_its_reference_does_not(
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("model_type", CASTABLE_TYPES)
+@pytest.mark.parametrize("model_type", NARROW)
 def test_it_is_compiled_as_a_whole(model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(model_type).save_pretrained(tmp_path)
     expected = classifier(tmp_path, packed_length=64)

@@ -11,32 +11,25 @@ from typing import Any
 
 import torch
 
-from batchsent.models.last_layer import sharing_weights
-
-CASTABLE_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra")
-"""Model types whose code was read and tested: what their attention is given, it hands to its projections alone.
-
-Not ALBERT, whose attention adds it to what comes out.
-"""
+from batchsent.models.last_layer import layers_of, sharing_weights
 
 
 def cast_ahead(model: Any, dtype: torch.dtype) -> Any:
     """A view of ``model`` that gives the same bits under autocast to ``dtype``; ``model`` itself if it is another type.
 
-    The linear layers of the view hold weights in ``dtype``, beside those of ``model``.
+    The linear layers of the view hold weights in ``dtype``, beside those of ``model``. It is for the types of
+    :func:`layers_of`: their attention hands what it is given to its projections alone. That of ALBERT adds it to what
+    comes out.
     """
-    config = model.config
-    if config.model_type not in CASTABLE_TYPES or getattr(config, "is_decoder", False):
+    if layers_of(model) is None:
         return model
     view = sharing_weights(model)
     for module in view.modules():
         if isinstance(module, torch.nn.Linear):
             for name, parameter in list(module.named_parameters(recurse=False)):
                 setattr(module, name, torch.nn.Parameter(parameter.to(dtype), requires_grad=False))
-    base = view.base_model
-    layers = base.transformer.layer if config.model_type == "distilbert" else base.encoder.layer
-    for layer in layers:
-        attention = layer.attention if config.model_type == "distilbert" else layer.attention.self
+    for layer in layers_of(view):
+        attention = layer.attention if model.config.model_type == "distilbert" else layer.attention.self
         attention.register_forward_pre_hook(partial(_cast_states, dtype), with_kwargs=True)
     return view
 

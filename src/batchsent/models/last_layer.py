@@ -30,6 +30,11 @@ class Projections(NamedTuple):
     key: torch.nn.Linear
     value: torch.nn.Linear
 
+    def of(self, first: torch.Tensor, states: torch.Tensor) -> tuple[Any, Any, Any]:
+        """The queries of ``first``, and the keys and values of ``states``."""
+        states = states.to(self.key.weight.dtype)  # once for both, where autocast would cast it twice
+        return self.query(first), self.key(states), self.value(states)
+
 
 Attend = Callable[
     [Any, Projections, torch.Tensor, torch.Tensor, torch.Tensor | None, dict[str, Any]],
@@ -58,14 +63,19 @@ def narrow(model: Any, select: Select, attend: Attend) -> bool:
 
     Its encoder then gives hidden states [rows, texts of a row, hidden].
     """
-    config = model.config
-    kind = _LAYERS.get(config.model_type)
-    if kind is None or getattr(config, "is_decoder", False) or getattr(config, "chunk_size_feed_forward", 0):
+    layers = layers_of(model)
+    if layers is None or getattr(model.config, "chunk_size_feed_forward", False):
         return False
-    base = model.base_model
-    layers = base.transformer.layer if config.model_type == "distilbert" else base.encoder.layer
-    layers[-1] = kind(layers[-1], select, attend)
+    layers[-1] = _LAYERS[model.config.model_type](layers[-1], select, attend)
     return True
+
+
+def layers_of(model: Any) -> Any:
+    """The layers of an encoder whose code was read and tested; None for any other model."""
+    model_type, base = model.config.model_type, model.base_model
+    if model_type not in _LAYERS or getattr(model.config, "is_decoder", False):
+        return None
+    return base.transformer.layer if model_type == "distilbert" else base.encoder.layer
 
 
 def narrowed(model: Any) -> Any:
@@ -105,10 +115,9 @@ def _attend(
     _others: dict[str, Any],
 ) -> torch.Tensor:
     """One query a row, by torch's kernel, as the library has all of them."""
-    states = states.to(projections.key.weight.dtype)  # once for both, where autocast would cast it twice
     query, key, value = (
-        project(given).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
-        for project, given in zip(projections, (first, states, states), strict=True)
+        projected.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        for projected in projections.of(first, states)
     )
     seen = mask if mask is None else mask[:, :, :1]
     attended = scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=attention.scaling)

@@ -204,10 +204,8 @@ def _attend_once_a_text(
     others: dict[str, Any],
 ) -> torch.Tensor:
     """Of the last layer: [1, texts, hidden] of first tokens, each the only query of its text, and the same back."""
-    states = states.to(projections.key.weight.dtype)  # once for both, where autocast would cast it twice
     query, key, value = (
-        project(given)[0].unflatten(-1, (-1, attention.attention_head_size))
-        for project, given in zip(projections, (first, states, states), strict=True)
+        projected[0].unflatten(-1, (-1, attention.attention_head_size)) for projected in projections.of(first, states)
     )
     begins = others["cu_seq_lens_k"]
     each = torch.arange(len(begins), dtype=begins.dtype, device=begins.device)
